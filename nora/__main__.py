@@ -1,0 +1,5 @@
+"""``python -m nora``."""
+
+from nora.cli.main import main
+
+main()

@@ -1,0 +1,124 @@
+"""The command line. Only click is imported here, so that ``nora --help`` answers at once; commands import what they need."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from nora import __version__
+
+USAGE_ERROR = 2
+
+
+class NoraCommands(click.Group):
+    """The commands of this package, and those of plugins."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Ours; a plugin's are found by name, since loading plugins to show help would make it slow."""
+        return sorted(super().list_commands(ctx))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Ours, else a plugin's."""
+        return super().get_command(ctx, cmd_name) or _plugin_command(cmd_name)
+
+
+def _plugin_command(name: str) -> click.Command | None:
+    from nora.plugins import load_plugins
+
+    with clear_errors():
+        return next((command for command in load_plugins().commands if command.name == name), None)
+
+
+@click.group(cls=NoraCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="nora", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Nora, a package registry. Start with: nora serve"""
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn errors that the operator can mend into lines on standard error and exit status 2."""
+    from nora.api import NoraError
+
+    try:
+        yield
+    except NoraError as error:
+        for line in str(error).splitlines():
+            click.echo(f"nora: {line}", err=True)
+        sys.exit(USAGE_ERROR)
+
+
+def configured(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of commands that read the configuration."""
+    for option in (
+        click.option("--storage", metavar="DIR", help="Where everything is kept; same as storage.path."),
+        click.option("--config", metavar="FILE", help="Configuration file; else NORA_CONFIG_PATH, else ./config.toml."),
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@configured
+@click.option("--host", metavar="ADDRESS", help="Address to listen on; same as server.host.")
+@click.option("--port", metavar="PORT", help="Port to listen on; same as server.port.")
+@click.option("--workers", metavar="N", help="Number of processes; same as server.workers.")
+def serve(config: str | None, storage: str | None, host: str | None, port: str | None, workers: str | None) -> None:
+    """Run the registry until SIGTERM or SIGINT."""
+    from nora.cli.serve import run
+
+    with clear_errors():
+        overrides = {"server.host": host, "server.port": port, "server.workers": workers, "storage.path": storage}
+        sys.exit(run(config, {path: value for path, value in overrides.items() if value is not None}))
+
+
+@cli.command()
+@configured
+def check(config: str | None, storage: str | None) -> None:
+    """Check the configuration and all plugins, without listening."""
+    from nora.cli.check import run
+
+    with clear_errors():
+        run(config, {} if storage is None else {"storage.path": storage})
+
+
+@cli.command()
+def plugins() -> None:
+    """List the formats that are installed."""
+    from nora.plugins import load_plugins
+
+    with clear_errors():
+        found = load_plugins()
+        for name, format_ in sorted(found.formats.items()):
+            click.echo(f"{name}\t{format_.title}\t{found.origins[name]}")
+
+
+@cli.command()
+@configured
+def verify(config: str | None, storage: str | None) -> None:
+    """Read everything in the storage and compare it with its digests; exit status 1 if anything is wrong."""
+    from nora.cli.verify import run
+
+    with clear_errors():
+        sys.exit(run(config, {} if storage is None else {"storage.path": storage}))
+
+
+@cli.command(hidden=True)
+@click.option("--socket", "socket_descriptor", type=int, required=True)
+@click.option("--lifeline", "lifeline_descriptor", type=int, required=True)
+@configured
+def worker(config: str | None, storage: str | None, socket_descriptor: int, lifeline_descriptor: int) -> None:
+    """One process of several; started by ``nora serve``."""
+    from nora.cli.serve import run_worker
+
+    with clear_errors():
+        run_worker(config, {} if storage is None else {"storage.path": storage}, socket_descriptor, lifeline_descriptor)
+
+
+def main() -> None:
+    """Entry point of the ``nora`` command."""
+    cli(prog_name="nora")

@@ -1,0 +1,107 @@
+"""Several processes that share one listening socket."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+
+from nora.config.settings import Settings
+
+log = logging.getLogger(__name__)
+
+RESTART_SECONDS = 1.0
+"""Pause before a process that died is started again, doubled for each death in a row up to a minute."""
+MAX_RESTART_SECONDS = 60.0
+KILL_AFTER_SECONDS = 10.0
+"""What a process gets beyond the shutdown limit before it is killed."""
+
+
+class Supervisor:
+    """Starts ``server.workers`` processes, replaces those that die, and ends them all.
+
+    A process learns that its supervisor is gone, even by ``kill -9``, from the end of a pipe that only the supervisor holds.
+    """
+
+    def __init__(self, sock: socket.socket, settings: Settings, config: str | None, overrides: Mapping[str, str]) -> None:
+        self._sock, self._settings = sock, settings
+        self._lifeline, self._held_end = os.pipe()
+        self._command = [sys.executable, "-m", "nora", "worker", "--socket", str(sock.fileno())]
+        self._command += ["--lifeline", str(self._lifeline), "--storage", settings.storage.path]
+        if config is not None:
+            self._command += ["--config", config]
+        self._environ = {**os.environ, **_as_environment(overrides)}
+        self._workers: dict[int, subprocess.Popen[bytes]] = {}
+        self._stopping = False
+
+    def run(self) -> int:
+        """Until SIGTERM or SIGINT; returns the exit status."""
+        from nora.cli.serve import announce
+
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_write, False)
+        signal.set_wakeup_fd(wake_write)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for slot in range(self._settings.server.workers):
+            self._start(slot)
+        announce(self._settings)
+        pause = RESTART_SECONDS
+        due: dict[int, float] = {}
+        while not self._stopping:
+            select.select([wake_read], [], [], min([1.0, *(max(0.0, at - time.monotonic()) for at in due.values())]))
+            _empty(wake_read)
+            for slot, worker in list(self._workers.items()):
+                if worker.poll() is not None and not self._stopping:
+                    del self._workers[slot]
+                    log.error("worker died and is replaced", extra={"status": worker.returncode, "pause_seconds": pause})
+                    due[slot] = time.monotonic() + pause
+                    pause = min(2 * pause, MAX_RESTART_SECONDS)
+            for slot, at in list(due.items()):
+                if at <= time.monotonic() and not self._stopping:
+                    del due[slot]
+                    self._start(slot)
+        return self._end()
+
+    def _start(self, slot: int) -> None:
+        descriptors = (self._sock.fileno(), self._lifeline)
+        self._workers[slot] = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+            self._command, pass_fds=descriptors, env=self._environ, start_new_session=True
+        )
+
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _end(self) -> int:
+        self._sock.close()
+        for worker in self._workers.values():
+            worker.terminate()
+        deadline = time.monotonic() + self._settings.server.shutdown_timeout + KILL_AFTER_SECONDS
+        for worker in self._workers.values():
+            try:
+                worker.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.error("worker did not stop and is killed", extra={"pid": worker.pid})
+                worker.kill()
+                worker.wait()
+        log.info("stopped")
+        return 0
+
+
+def _as_environment(overrides: Mapping[str, str]) -> dict[str, str]:
+    """Command-line values as the variables that the processes read them from."""
+    prefixes = {"server": "NORA_", "storage": "NORA_STORAGE_"}
+    named = {path: path.split(".", 1) for path in overrides}
+    return {prefixes[table] + key.upper(): overrides[path] for path, (table, key) in named.items()}
+
+
+def _empty(descriptor: int) -> None:
+    while select.select([descriptor], [], [], 0)[0]:
+        os.read(descriptor, 4096)

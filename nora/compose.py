@@ -1,0 +1,175 @@
+"""The composition: settings and plugins become a running host. Nothing else connects parts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from nora import __version__
+from nora.api import File, Format, Policy, ProxyConfig, ProxyFormat, Registry, RegistryConfig
+from nora.auth.access import Access
+from nora.auth.htpasswd import HtpasswdFile
+from nora.config.errors import ConfigurationError
+from nora.config.settings import RegistrySettings, Settings
+from nora.http.app import App, Mount, Readiness, build_app
+from nora.http.body import BodyReader
+from nora.http.dispatch import Dispatcher
+from nora.index.index import Index
+from nora.plugins import Plugins
+from nora.registry.publish import Publisher
+from nora.registry.registry import HostRegistry
+from nora.registry.sources import Source
+from nora.store.directory import DirectoryStore
+from nora.store.protocol import Store
+from nora.tasks import SingleFlight, Tasks
+from nora.upstream.client import Upstream, UpstreamClient, make_client
+from nora.upstream.downloads import Downloads
+from nora.upstream.listings import UpstreamListings
+from nora.upstream.pins import Pins
+
+log = logging.getLogger(__name__)
+
+SEND_THREADS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A composed host: its web application and whether it takes requests."""
+
+    app: App
+    readiness: Readiness
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What all registries share."""
+
+    store: Store
+    tasks: Tasks
+    flights: SingleFlight
+    pages: UpstreamClient
+    downloads: Downloads
+    read_body: BodyReader
+
+
+@asynccontextmanager
+async def host(settings: Settings, plugins: Plugins, environ: Mapping[str, str]) -> AsyncIterator[Host]:
+    """A host as configured; everything is closed in reverse order at the end.
+
+    Raises:
+        ConfigurationError: the parts do not fit together.
+        StoreError: the storage cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        pool = ThreadPoolExecutor(SEND_THREADS, thread_name_prefix="nora-send")
+        asyncio.get_running_loop().set_default_executor(pool)
+        store = DirectoryStore.open(Path(settings.storage.path))
+        stack.push_async_callback(store.aclose)
+        pages = _client(settings, environ)
+        stack.push_async_callback(pages.aclose)
+        # Connections of its own: however many files are on their way, pages do not wait for a free one.
+        files = _client(settings, environ)
+        stack.push_async_callback(files.aclose)
+        tasks = Tasks()
+        stack.push_async_callback(tasks.aclose)
+        read_body = BodyReader(settings.server.body_limit_mb * 1024 * 1024)
+        downloads = Downloads(store, files, tasks)
+        parts = Parts(store, tasks, SingleFlight(tasks), pages, downloads, read_body)
+        dispatcher = Dispatcher(_access(settings, plugins, stack), access_log_enabled=settings.logging.access)
+        readiness = Readiness()
+        app = build_app(mounts(settings, plugins, parts), dispatcher, readiness, body_limit_bytes=read_body.limit_bytes)
+        yield Host(app, readiness)
+
+
+def mounts(settings: Settings, plugins: Plugins, parts: Parts) -> list[Mount]:
+    """The routes of all registries.
+
+    Raises:
+        ConfigurationError: a plugin's routes cannot be had.
+    """
+    found, problems = [], []
+    for configured in settings.registries:
+        format_ = plugins.formats[configured.format]
+        registry = _registry(configured, format_, settings, plugins, parts)
+        try:
+            found.append(Mount(configured.name, configured.path, format_.routes(registry).routes))
+        except Exception as error:
+            log.debug("routes of a plugin", exc_info=error)
+            problems.append(f"registries.{configured.name}: format {configured.format} failed to give its routes: {error!r}")
+    if problems:
+        raise ConfigurationError(problems)
+    return found
+
+
+def _client(settings: Settings, environ: Mapping[str, str]) -> UpstreamClient:
+    try:
+        return make_client(ca_cert=settings.tls.ca_cert, environ=environ, version=__version__)
+    except ValueError as error:
+        raise ConfigurationError([str(error)]) from error
+
+
+def _access(settings: Settings, plugins: Plugins, stack: AsyncExitStack) -> Access:
+    if not settings.auth.enabled:
+        return Access(False, False, ())
+    users = HtpasswdFile(settings.auth.htpasswd_file)
+    stack.callback(users.close)
+    for problem in users.problems():
+        log.warning("htpasswd file", extra={"problem": problem})
+    return Access(True, settings.auth.anonymous_read, (users, *plugins.authenticators))
+
+
+def _registry(
+    configured: RegistrySettings, format_: Format, settings: Settings, plugins: Plugins, parts: Parts
+) -> Registry[RegistryConfig]:
+    config = configured.config
+    index = Index(parts.store, configured.name)
+    proxying = isinstance(config, ProxyConfig) and isinstance(format_, ProxyFormat)
+    return HostRegistry(
+        name=configured.name,
+        path=configured.path,
+        config=config,
+        public_url=f"{settings.server.public_url.rstrip('/')}{configured.path}" if settings.server.public_url else "",
+        store=parts.store,
+        index=index,
+        sources=_sources(configured.name, format_, config, parts) if proxying else (),
+        downloads=parts.downloads,
+        flights=parts.flights,
+        publisher=Publisher(registry=configured.name, store=parts.store, index=index, sinks=plugins.sinks),
+        refusal=_refusal(configured.name, plugins.policies),
+        read_body=parts.read_body,
+        merge_upstream=config.merge_upstream if isinstance(config, ProxyConfig) else (),
+        proxy_timeout=config.proxy_timeout if isinstance(config, ProxyConfig) else 30,
+    )
+
+
+def _sources(registry: str, format_: Format, config: RegistryConfig, parts: Parts) -> list[Source]:
+    assert isinstance(format_, ProxyFormat)
+    assert isinstance(config, ProxyConfig)
+    sources = []
+    for url in config.upstreams:
+        listings = UpstreamListings(
+            store=parts.store,
+            client=parts.pages,
+            tasks=parts.tasks,
+            format_=format_,
+            upstream=Upstream(url, config.proxy_auth),
+            registry=registry,
+            config=config,
+        )
+        sources.append(Source(listings, Pins(parts.store, listings.prefix)))
+    return sources
+
+
+def _refusal(registry: str, policies: Sequence[Policy]) -> Callable[[str, File], str | None] | None:
+    if not policies:
+        return None
+
+    def refusal(project: str, file: File) -> str | None:
+        return next((reason for policy in policies if (reason := policy.refusal(registry, project, file)) is not None), None)
+
+    return refusal

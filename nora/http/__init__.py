@@ -1,0 +1,1 @@
+"""The HTTP side: everything that must never be forgotten is done here, once."""

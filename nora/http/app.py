@@ -1,0 +1,118 @@
+"""The Sanic application: routes of all registries, the host's own routes, error handling."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sanic import Sanic
+from sanic.exceptions import NotFound as RouteNotFound
+from sanic.handlers import ErrorHandler
+from sanic.request import Request
+from sanic.response import HTTPResponse, json
+from sanic_routing.exceptions import RouteExists
+
+from nora import __version__
+from nora.api.routes import Route
+from nora.config.errors import ConfigurationError
+from nora.http.answers import response_answer
+from nora.http.dispatch import Dispatcher
+from nora.http.wire import Outgoing
+
+App: TypeAlias = Sanic[Any, Any]
+
+
+@dataclass(slots=True)
+class Readiness:
+    """Whether this process takes requests; false from the moment it is told to stop."""
+
+    ready: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """The routes of one registry and where they are: ``path`` begins and ends with ``/``."""
+
+    name: str
+    path: str
+    routes: Iterable[Route]
+
+
+class PlainErrors(ErrorHandler):
+    """Answers what went wrong before or outside of a handler."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        super().__init__()
+        self._dispatcher = dispatcher
+
+    async def _answer(self, request: Request, exception: Exception) -> Outgoing:
+        async def work() -> Outgoing:
+            raise exception
+
+        if isinstance(exception, RouteNotFound):
+            exception.headers = {}
+        return await self._dispatcher.run(request, "", work)
+
+    def response(self, request: Request, exception: Exception) -> HTTPResponse:
+        """Sanic's entry; it awaits what it gets."""
+        return self._answer(request, exception)  # type: ignore[return-value]
+
+
+def build_app(mounts: Iterable[Mount], dispatcher: Dispatcher, readiness: Readiness, *, body_limit_bytes: int) -> App:
+    """The application.
+
+    Raises:
+        ConfigurationError: two registries want the same address.
+    """
+    app = Sanic(f"nora_{secrets.token_hex(4)}", configure_logging=False, strict_slashes=True)
+    app.error_handler = PlainErrors(dispatcher)
+    app.config.update(
+        {
+            "ACCESS_LOG": False,
+            "AUTO_EXTEND": False,
+            "FALLBACK_ERROR_FORMAT": "text",
+            "GRACEFUL_TCP_CLOSE_TIMEOUT": 30,  # a slow client still gets the last bytes of a page
+            "MOTD": False,
+            "REQUEST_MAX_SIZE": body_limit_bytes + 1024 * 1024,
+            "RESPONSE_TIMEOUT": 900,  # of silence in both directions
+            "TOUCHUP": True,
+        }
+    )
+    problems = []
+    for mount in mounts:
+        for route in mount.routes:
+            try:
+                app.add_route(
+                    dispatcher.guard(route, mount.name),  # type: ignore[arg-type]
+                    mount.path.rstrip("/") + route.rule,
+                    methods=list(route.methods),
+                    name=f"{mount.name.replace('-', '_')}_{secrets.token_hex(4)}",
+                    stream="GET" not in route.methods,
+                )
+            except RouteExists:
+                problems.append(f"registries.{mount.name}.path: {mount.path} overlaps with another registry's addresses")
+                break
+    if problems:
+        raise ConfigurationError(problems)
+    _add_host_routes(app, dispatcher, readiness)
+    return app
+
+
+def _add_host_routes(app: App, dispatcher: Dispatcher, readiness: Readiness) -> None:
+    async def health(request: Request) -> Outgoing:
+        async def work() -> Outgoing:
+            return response_answer(request, json({"status": "ok", "version": __version__}))
+
+        return await dispatcher.run(request, "", work)
+
+    async def ready(request: Request) -> Outgoing:
+        async def work() -> Outgoing:
+            state = "ready" if readiness.ready else "stopping"
+            return response_answer(request, json({"status": state}, status=200 if readiness.ready else 503))
+
+        return await dispatcher.run(request, "", work)
+
+    app.add_route(health, "/health", methods=["GET", "HEAD"], name="health")  # type: ignore[arg-type]
+    app.add_route(ready, "/ready", methods=["GET", "HEAD"], name="ready")  # type: ignore[arg-type]

@@ -1,0 +1,134 @@
+"""The way of every request: identity, rights, handler, answer, log line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from sanic.request import Request
+
+from nora.api import Actor, Content, Invalid, NotFound, Right
+from nora.api.routes import Handler, Route
+from nora.auth.access import Access
+from nora.context import RequestContext, current_request
+from nora.http.answers import answer_with
+from nora.http.errors import error_answer
+from nora.http.wire import Outgoing, is_head
+
+access_log = logging.getLogger("nora.access")
+
+MAX_BUFFERED_BODY = 1024 * 1024
+"""What a handler without ``stream`` may be sent."""
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
+
+
+class Dispatcher:
+    """Wraps handlers, so that what must never be forgotten is done for all of them."""
+
+    def __init__(self, access: Access, *, access_log_enabled: bool) -> None:
+        self._access = access
+        self._logs = access_log_enabled
+
+    def guard(self, route: Route, registry: str) -> Handler:
+        """The handler that Sanic calls for a declared route. ``registry`` is a name for the log."""
+
+        async def guarded(request: Request, **raw: str) -> Outgoing:
+            return await self.run(request, registry, lambda: self._serve(request, route, raw))
+
+        # Sanic must not read the body before the rights are known; whoever may not write sends nothing into memory.
+        guarded.is_stream = True  # type: ignore[attr-defined]
+        return guarded  # type: ignore[return-value]
+
+    async def run(self, request: Request, registry: str, work: Callable[[], Awaitable[Outgoing]]) -> Outgoing:
+        """Do ``work`` for a request and see its answer off, whatever happens."""
+        started = time.perf_counter()
+        request_id = _request_id(request)
+        token = current_request.set(RequestContext(request_id))
+        try:
+            outgoing = await work()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            outgoing = error_answer(error, head_only=is_head(request))
+        actor = current_request.get().actor
+        current_request.reset(token)
+        outgoing.fields.append(("x-request-id", request_id))
+        if self._logs:
+            outgoing.on_sent = lambda sent: _log(request, sent, registry, request_id, actor, time.perf_counter() - started)
+        return outgoing
+
+    async def _serve(self, request: Request, route: Route, raw: dict[str, str]) -> Outgoing:
+        actor = await self._access.authorize(request.headers.get("authorization"), route.right)
+        current_request.set(RequestContext(current_request.get().request_id, actor))
+        parameters = {name: decode_parameter(value, path=f"<{name}:path>" in route.rule) for name, value in raw.items()}
+        if not route.stream and route.right is not Right.READ:
+            await _buffer_body(request)
+        result = await route.handler(request, **parameters)
+        try:
+            return await answer_with(request, result)
+        except BaseException:
+            if isinstance(result, Content):
+                await result.source.aclose()
+            raise
+
+
+def decode_parameter(raw: str, *, path: bool = False) -> str:
+    """A path parameter, percent-decoded.
+
+    >>> decode_parameter("torch-2.6.0%2Bcu124.whl")
+    'torch-2.6.0+cu124.whl'
+
+    Raises:
+        NotFound: it hides a separator, a control character or bytes that are no UTF-8: no name here has any.
+    """
+    shown = raw[:200]
+    try:
+        text = unquote_to_bytes(raw).decode()
+    except UnicodeDecodeError:
+        raise NotFound("path", shown) from None
+    if _CONTROL.search(text) or text.count("/") != (raw.count("/") if path else 0):
+        raise NotFound("path", shown)
+    if path and any(segment in ("", ".", "..") for segment in text.split("/")):
+        raise NotFound("path", shown)
+    return text
+
+
+def _request_id(request: Request) -> str:
+    given = request.headers.get("x-request-id", "")
+    return given if _REQUEST_ID.match(given) else secrets.token_hex(8)
+
+
+async def _buffer_body(request: Request) -> None:
+    stream: Any = request.stream
+    pieces, total = [], 0
+    while stream.request_body and (piece := await stream.read()) is not None:
+        total += len(piece)
+        if total > MAX_BUFFERED_BODY:
+            raise Invalid(f"the body is larger than {MAX_BUFFERED_BODY} bytes")
+        pieces.append(piece)
+    request.body = b"".join(pieces)
+
+
+def _log(request: Request, sent: Outgoing, registry: str, request_id: str, actor: Actor, seconds: float) -> None:
+    access_log.info(
+        "request",
+        extra={
+            "method": request.method,
+            "path": request.path,
+            "status": sent.status,
+            "bytes": sent.bytes_sent,
+            "ms": round(seconds * 1000, 1),
+            "client": request.ip,
+            "registry": registry,
+            "request_id": request_id,
+            **({"actor": actor.name} if actor.name else {}),
+            **({"broken": True} if sent.broken else {}),
+        },
+    )

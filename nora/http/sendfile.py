@@ -1,0 +1,206 @@
+"""Sending files: zero-copy, at the client's pace, whether the file is complete or still growing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from typing import Any
+
+from nora.api import ByteSource, NoraError
+from nora.http.wire import PIECE_BYTES, Broken, Outgoing, head_bytes, write
+
+BURST_BYTES = 4 * 1024 * 1024
+"""What one visit to a thread sends at most, if the client takes it."""
+
+
+class FileAnswer(Outgoing):
+    """Sends bytes ``start`` to ``stop`` of a source (``stop`` is ``None``: to its end, whose place is not known yet)."""
+
+    def __init__(
+        self,
+        status: int,
+        fields: list[tuple[str, str]],
+        source: ByteSource,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        head_only: bool = False,
+    ) -> None:
+        super().__init__(status, fields, content_length=None if stop is None else stop - start, head_only=head_only)
+        self._source, self._start, self._stop = source, start, stop
+        self._chunked = False
+
+    async def transmit(self, stream: Any) -> None:
+        """See :class:`Outgoing`."""
+        if self._stop is None and not self.head_only:
+            await self._settle_length(stream)
+        head = head_bytes(self.status, self.framed(stream), keep_alive=stream.keep_alive)
+        if self.head_only:
+            await write(stream, head, b"")
+            return
+        descriptor = self._source.open()
+        try:
+            if self._chunked or stream.protocol.transport.get_extra_info("ssl_object") is not None:
+                await self._copy(stream, head, descriptor)
+            elif self._source.complete and self._stop is not None and self._stop - self._start <= PIECE_BYTES:
+                body = read_fully(descriptor, self._start, self._stop - self._start)
+                await write(stream, head, body)
+                self.bytes_sent = len(body)
+            else:
+                await self._sendfile(stream, head, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def framed(self, stream: Any) -> list[tuple[str, str]]:
+        """See :class:`Outgoing`."""
+        if self._chunked:
+            return [*self.fields, ("transfer-encoding", "chunked")]
+        if self._stop is None:
+            return self.fields
+        return [*self.fields, ("content-length", str(self._stop - self._start))]
+
+    async def aclose(self) -> None:
+        """See :class:`Outgoing`."""
+        await self._source.aclose()
+
+    async def _settle_length(self, stream: Any) -> None:
+        """Nobody knows how long it is. HTTP/1.1 can break off a chunked body; HTTP/1.0 has to wait for the whole."""
+        if stream.request.version == "1.1" and not self._source.complete:
+            self._chunked = True
+            return
+        while not self._source.complete:
+            await self._wait(stream.protocol, self._source.available())
+        self._stop = self._source.available()
+
+    async def _more(self, protocol: Any, position: int) -> int:
+        """How far the source may be sent from ``position``; ``position`` itself at the end."""
+        while True:
+            end = self._source.available() if self._stop is None else min(self._stop, self._source.available())
+            if end > position or position == self._stop:
+                return end
+            if self._source.complete:
+                if self._stop is not None:
+                    raise Broken(f"the file ends at {end}, before {self._stop}")
+                return position
+            await self._wait(protocol, position)
+
+    async def _wait(self, protocol: Any, position: int) -> None:
+        try:
+            await self._source.wait(position)
+        except NoraError as error:
+            raise Broken(str(error)) from error
+        # Waiting for an upstream is not a client's idleness.
+        protocol._time = time.monotonic()
+
+    async def _copy(self, stream: Any, head: bytes, descriptor: int) -> None:
+        """By way of user space: TLS, or a length that nobody knows."""
+        await stream.protocol.send(head)
+        position = self._start
+        while (end := await self._more(stream.protocol, position)) > position:
+            while position < end:
+                count = min(PIECE_BYTES, end - position)
+                piece = await asyncio.get_running_loop().run_in_executor(None, read_fully, descriptor, position, count)
+                framed = b"%x\r\n%b\r\n" % (count, piece) if self._chunked else piece
+                await stream.protocol.send(framed)
+                position += count
+                self.bytes_sent += count
+        if self._chunked:
+            await stream.protocol.send(b"0\r\n\r\n")
+
+    async def _sendfile(self, stream: Any, head: bytes, descriptor: int) -> None:
+        protocol = stream.protocol
+        await drained(protocol.transport)
+        # The loop will not watch the descriptor of a transport for us, but it does watch a duplicate.
+        out = os.dup(protocol.transport.get_extra_info("socket").fileno())
+        try:
+            await send_bytes(out, head, protocol)
+            position = self._start
+            while (end := await self._more(protocol, position)) > position:
+                while position < end:
+                    sent = await burst(out, descriptor, position, min(BURST_BYTES, end - position))
+                    protocol._time = time.monotonic()
+                    position += sent
+                    self.bytes_sent += sent
+                    if position < end:
+                        await writable(out, protocol)
+        finally:
+            os.close(out)
+
+
+def read_fully(descriptor: int, start: int, count: int) -> bytes:
+    """``count`` bytes from ``start``.
+
+    Raises:
+        Broken: the file is shorter.
+    """
+    pieces = []
+    while count:
+        piece = os.pread(descriptor, count, start)
+        if not piece:
+            raise Broken("the file is shorter than it was")
+        pieces.append(piece)
+        start, count = start + len(piece), count - len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def push(out: int, source: int, start: int, count: int) -> int:
+    """``sendfile`` until the client's buffer is full or ``count`` bytes are sent; returns how many were."""
+    sent = 0
+    while sent < count:
+        try:
+            step = os.sendfile(out, source, start + sent, count - sent)
+        except BlockingIOError:
+            break
+        if step == 0:
+            raise Broken("the file is shorter than it was")
+        sent += step
+    return sent
+
+
+async def burst(out: int, source: int, start: int, count: int) -> int:
+    """:func:`push` in a thread, where a slow disk harms nobody. Never leaves the thread behind with our descriptors."""
+    job = asyncio.get_running_loop().run_in_executor(None, push, out, source, start, count)
+    try:
+        return await asyncio.shield(job)
+    except asyncio.CancelledError:
+        await asyncio.wait([job])
+        raise
+
+
+async def send_bytes(out: int, data: bytes, protocol: Any) -> None:
+    """Write a few bytes to a socket that the loop does not write to now; more follow at once."""
+    with socket.socket(fileno=os.dup(out)) as channel:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[channel.send(view, getattr(socket, "MSG_MORE", 0)) :]
+            except BlockingIOError:
+                await writable(out, protocol)
+
+
+async def writable(out: int, protocol: Any) -> None:
+    """Return when the client takes more, or raise when it is gone."""
+    if protocol.transport is None or protocol.transport.is_closing():
+        raise Broken("the client is gone")
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_writer(out, _resolve, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(out)
+
+
+def _resolve(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+async def drained(transport: Any) -> None:
+    """Return when everything written before has left for the kernel, so that our bytes come after it."""
+    while transport.get_write_buffer_size():
+        if transport.is_closing():
+            raise Broken("the client is gone")
+        await asyncio.sleep(0.001)

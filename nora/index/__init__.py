@@ -1,0 +1,1 @@
+"""What exists: one immutable manifest per change of a project."""

@@ -1,0 +1,95 @@
+"""The manifests of one registry: read, change, enumerate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from weakref import WeakValueDictionary
+
+from nora.api import File
+from nora.index.manifest import Manifest, decode
+from nora.lru import BoundedCache
+from nora.store.protocol import Store, segment
+
+MAX_SEGMENT_BYTES = 255
+
+
+class Index:
+    """What is hosted in one registry.
+
+    Manifests are never changed and their serials have no gap, so whether a remembered one is still the newest is one question:
+    does the next serial exist? The answer is exact, whichever process wrote it and however coarse file times are.
+    """
+
+    def __init__(self, store: Store, registry: str, *, max_files: int = 50_000) -> None:
+        self._store = store
+        self.prefix = f"index/{segment(registry)}"
+        self._newest: BoundedCache[str, Manifest | None] = BoundedCache(max_files)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def newest(self, project: str) -> Manifest | None:
+        """The project as it is now; ``None`` if nothing was ever hosted under this name."""
+        folder = self._folder(project)
+        if folder is None:
+            return None
+        known = self._newest.get(project)
+        serial = known.serial if known else 0
+        if project not in self._newest:
+            serials = [int(name[:-5]) for name in await self._store.names(folder) if name.endswith(".json")]
+            serial = max(serials, default=0)
+            known = await self._read(folder, serial) if serial else None
+        elif not await self._store.exists(self._key(folder, serial + 1)):
+            return known
+        while (following := await self._read(folder, serial + 1)) is not None:
+            known, serial = following, serial + 1
+        self._newest.put(project, known, weight=1 + len(known.files if known else ()))
+        return known
+
+    async def change(self, project: str, step: Callable[[Manifest | None, int], Manifest | None]) -> Manifest | None:
+        """Apply ``step`` to the newest manifest and store the result.
+
+        ``step`` gets the newest manifest and the serial to give to the next one. It is called again when another writer was
+        first. It may return ``None``: nothing to change.
+
+        Raises:
+            whatever ``step`` raises; then nothing was changed.
+        """
+        folder = self._folder(project)
+        assert folder is not None, "callers check names before they store"
+        lock = self._locks.setdefault(project, asyncio.Lock())
+        async with lock:
+            while True:
+                current = await self.newest(project)
+                changed = step(current, current.serial + 1 if current else 1)
+                if changed is None:
+                    return current
+                if await self._store.create(self._key(folder, changed.serial), changed.encode()):
+                    self._newest.put(project, changed, weight=1 + len(changed.files))
+                    return changed
+
+    async def projects(self) -> list[str]:
+        """Folder names of all projects that were ever hosted here, see :func:`nora.store.protocol.segment`."""
+        return await self._store.names(self.prefix)
+
+    def storable(self, project: str) -> bool:
+        """Whether a project of this name can be stored."""
+        return self._folder(project) is not None
+
+    def _folder(self, project: str) -> str | None:
+        name = segment(project)
+        return f"{self.prefix}/{name}" if 0 < len(name) <= MAX_SEGMENT_BYTES else None
+
+    def _key(self, folder: str, serial: int) -> str:
+        return f"{folder}/{serial:012d}.json"
+
+    async def _read(self, folder: str, serial: int) -> Manifest | None:
+        data = await self._store.get(self._key(folder, serial))
+        return None if data is None else decode(data)
+
+
+def find_identity(manifest: Manifest | None, file: File) -> File | None:
+    """The hosted file that has ``file``'s name or identity, if any."""
+    if manifest is None:
+        return None
+    identity = file.identity or file.name
+    return next((held for held in manifest.files if held.name == file.name or (held.identity or held.name) == identity), None)

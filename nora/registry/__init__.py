@@ -1,0 +1,1 @@
+"""What a format works with: listing, ownership, policy, publishing."""

@@ -1,0 +1,1 @@
+"""Where everything is kept: content-addressed blobs, manifests, cached upstream documents."""

@@ -1,0 +1,271 @@
+"""A store in a local directory.
+
+    FORMAT                                     number of the layout
+    blobs/sha256/ab/cdef...                    file contents, by digest; never changed
+    index/<registry>/<project>/<serial>.json   manifests; never changed
+    cache/<registry>/<upstream>/<project>/...  what upstreams said; may be removed at any time
+    tmp/                                       temporary files; on the same file system, so that a link publishes them
+
+Small reads and existence checks are done inline: they take microseconds. Whatever waits for the disk runs in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from io import FileIO
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import msgspec
+
+from nora.api import NoraError, Spool
+from nora.store.protocol import FORMAT, blob_key
+from nora.store.scratch import Scratch, remove_abandoned
+from nora.store.spool import FileSpool, full_disk_named
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+TICK_NS = 100_000_000
+"""Longer than the granularity of file times: at most 10 ms on Linux."""
+RESERVE_BYTES = 16 * 1024 * 1024
+"""Room that a large transfer must leave free, for manifests and pages."""
+
+
+class StoreError(NoraError):
+    """The directory cannot be used as a store; the text says why."""
+
+
+class BlobSource:
+    """A blob, open for reading. Implements :class:`nora.api.ByteSource`."""
+
+    complete = True
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self.size: int = os.fstat(file.fileno()).st_size
+
+    def available(self) -> int:
+        """All of it."""
+        return self.size
+
+    async def wait(self, beyond: int) -> None:
+        """Nothing to wait for."""
+
+    def open(self) -> int:
+        """A new descriptor, which the caller closes."""
+        return os.dup(self._file.fileno())
+
+    async def aclose(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class DirectoryStore:
+    """Implements :class:`nora.store.protocol.Store` in a local directory. Use :meth:`open`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._executor = ThreadPoolExecutor(16, thread_name_prefix="nora-disk")
+        self._scratch = Scratch(root / "tmp")
+
+    @classmethod
+    def open(cls, root: Path) -> DirectoryStore:
+        """Open or create the store at ``root``.
+
+        Raises:
+            StoreError: it cannot be written to, or a newer Nora wrote it.
+        """
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            marker = root / "FORMAT"
+            if not marker.exists():
+                if any(entry.name not in ("lost+found", "tmp") for entry in root.iterdir()):
+                    raise StoreError(f"{root}: is not empty and not a store of Nora's; give an empty directory")
+                _write_new(root / "tmp", marker, msgspec.json.encode({"format": FORMAT}))
+            cls.check_format(root)
+            return cls(root)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise StoreError(f"{root}: cannot be used as storage: {error}") from error
+
+    @staticmethod
+    def check_format(root: Path) -> None:
+        """Make sure that ``root`` is a store that this Nora can read.
+
+        Raises:
+            StoreError: it is not.
+        """
+        try:
+            found = msgspec.json.decode((root / "FORMAT").read_bytes(), type=dict[str, int])
+        except (OSError, msgspec.MsgspecError) as error:
+            raise StoreError(f"{root}: is no storage of Nora's: {error}") from error
+        if found.get("format") != FORMAT:
+            raise StoreError(f"{root}: has storage format {found.get('format')}, this Nora knows {FORMAT}")
+
+    def clean_up(self) -> int:
+        """Remove what processes that died left in ``tmp``; returns how many of them there were."""
+        return remove_abandoned(self.root / "tmp")
+
+    async def get(self, key: str) -> bytes | None:
+        """See :class:`Store`."""
+        try:
+            with open(self.root / key, "rb", buffering=0) as file:
+                if os.fstat(file.fileno()).st_size > 256 * 1024:
+                    return await self._in_thread(file.readall)
+                return file.readall()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+
+    async def put(self, key: str, data: bytes) -> None:
+        """See :class:`Store`."""
+        await self._in_thread(self._put, key, data)
+
+    async def create(self, key: str, data: bytes) -> bool:
+        """See :class:`Store`."""
+        return await self._in_thread(self._create, key, data)
+
+    async def exists(self, key: str) -> bool:
+        """See :class:`Store`."""
+        try:
+            os.stat(self.root / key)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    async def names(self, prefix: str) -> list[str]:
+        """See :class:`Store`."""
+        return await self._in_thread(self._names, prefix)
+
+    async def marker(self, prefix: str) -> str | None:
+        """See :class:`Store`."""
+        try:
+            changed_ns = os.stat(self.root / prefix).st_mtime_ns
+        except FileNotFoundError:
+            return "absent"
+        # File times advance in ticks: a change within the current tick would not show, so a young time proves nothing.
+        return None if time.time_ns() - changed_ns < TICK_NS else str(changed_ns)
+
+    async def delete(self, key: str) -> None:
+        """See :class:`Store`."""
+        await self._in_thread(self._delete, key)
+
+    async def open_blob(self, sha256: str) -> BlobSource | None:
+        """See :class:`Store`."""
+        try:
+            return BlobSource(FileIO(self.root / blob_key(sha256)))
+        except FileNotFoundError:
+            return None
+
+    async def keep_blob(self, spool: Spool) -> str:
+        """See :class:`Store`."""
+        assert isinstance(spool, FileSpool)
+        sha256 = await spool.digest("sha256")
+        await self._in_thread(self._keep_blob, spool, self.root / blob_key(sha256))
+        return sha256
+
+    async def room_for(self, size: int) -> bool:
+        """See :class:`Store`."""
+        return shutil.disk_usage(self.root).free >= size + RESERVE_BYTES
+
+    @asynccontextmanager
+    async def spool(self, *, eager: bool = False) -> AsyncIterator[Spool]:
+        """See :class:`Store`."""
+        with full_disk_named():
+            spool = FileSpool(self._scratch.new_path(), self._executor, eager=eager)
+        try:
+            yield spool
+        finally:
+            await spool.aclose()
+
+    async def aclose(self) -> None:
+        """See :class:`Store`."""
+        self._executor.shutdown(wait=True)
+        self._scratch.close()
+
+    async def _in_thread(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: call(*args, **kwargs))
+
+    def _put(self, key: str, data: bytes) -> None:
+        target, temporary = self.root / key, self._scratch.new_path()
+        with full_disk_named():
+            try:
+                temporary.write_bytes(data)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(temporary, target)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def _create(self, key: str, data: bytes) -> bool:
+        return _write_new(self._scratch.folder, self.root / key, data, self.root)
+
+    def _keep_blob(self, spool: FileSpool, target: Path) -> None:
+        with full_disk_named():
+            spool.sync()
+            _make_folders(target.parent, self.root)
+            try:
+                os.link(spool.path, target)
+            except FileExistsError:
+                # Other bytes under this digest are a damaged blob, and the right ones take its place. The same bytes may have
+                # come a moment ago, and their name may not be durable yet: so the folder is synced in any case.
+                if target.stat().st_size != spool.size:
+                    replacement = self._scratch.new_path()
+                    os.link(spool.path, replacement)
+                    os.replace(replacement, target)
+            _sync_folder(target.parent)
+
+    def _names(self, prefix: str) -> list[str]:
+        try:
+            return os.listdir(self.root / prefix)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def _delete(self, key: str) -> None:
+        path = self.root / key
+        path.unlink(missing_ok=True)
+
+
+def _write_new(scratch: Path, target: Path, data: bytes, root: Path | None = None) -> bool:
+    """Create ``target`` with ``data``, durably; ``False`` if it exists. ``root`` bounds which new folders are synced."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    temporary = scratch / f"{os.getpid()}-{os.urandom(8).hex()}"
+    with full_disk_named():
+        try:
+            with open(temporary, "xb", buffering=0) as file:
+                view = memoryview(data)
+                while view:
+                    view = view[file.write(view) :]
+                os.fsync(file.fileno())
+            _make_folders(target.parent, root or target.parent)
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+            _sync_folder(target.parent)
+            return True
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _make_folders(folder: Path, root: Path) -> None:
+    """Create ``folder`` below ``root``, durably: a folder's name is kept by its parent, so that is synced too."""
+    missing = []
+    while folder != root and not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,86 @@
+"""The one protocol between Nora and whatever keeps its bytes.
+
+Keys are relative POSIX paths whose segments are safe file names (see :func:`segment`). Shared state changes only by
+*create-if-absent*: no backend offers more than that everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+from urllib.parse import quote
+
+from nora.api import ByteSource, Spool
+
+FORMAT = 1
+"""Number of the layout; written into every stored document."""
+
+SHA256_PATTERN = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def segment(name: str) -> str:
+    """Any name as one segment of a key, reversibly.
+
+    >>> segment("@scope/name"), segment(".."), segment("numpy")
+    ('%40scope%2Fname', '%2E.', 'numpy')
+    """
+    quoted = quote(name, safe="+!=,")
+    return "%2E" + quoted[1:] if quoted.startswith(".") else quoted
+
+
+def blob_key(sha256: str) -> str:
+    """Key of the blob with this digest.
+
+    >>> blob_key("ab" + "c" * 62)[:19]
+    'blobs/sha256/ab/ccc'
+
+    Raises:
+        ValueError: that is no sha256 in lower-case hex.
+    """
+    if not SHA256_PATTERN.match(sha256):
+        raise ValueError(f"not a sha256: {sha256!r}")
+    return f"blobs/sha256/{sha256[:2]}/{sha256[2:]}"
+
+
+class Store(Protocol):
+    """What keeps the bytes. Every method may be called from many tasks and processes at once.
+
+    All writing methods raise StorageFull when there is no room; nothing half-written is ever visible under a key.
+    """
+
+    async def get(self, key: str) -> bytes | None:
+        """The whole value, or ``None``."""
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Write or replace, atomically; not necessarily surviving a power failure. For caches."""
+
+    async def create(self, key: str, data: bytes) -> bool:
+        """Write durably if the key is absent; ``False`` if it was there (then nothing changed)."""
+
+    async def exists(self, key: str) -> bool:
+        """Whether the key is there."""
+
+    async def names(self, prefix: str) -> list[str]:
+        """Names of the next segments below ``prefix``, in no order; empty when there is nothing."""
+
+    async def marker(self, prefix: str) -> str | None:
+        """Something that changes whenever :meth:`names` of this prefix does; ``None`` when that cannot be told right now."""
+
+    async def delete(self, key: str) -> None:
+        """Remove the key if it is there."""
+
+    async def open_blob(self, sha256: str) -> ByteSource | None:
+        """The blob with this digest, or ``None``. The caller closes it."""
+
+    async def keep_blob(self, spool: Spool) -> str:
+        """Make a finished spool's bytes a blob, durably; returns its sha256. The spool itself is not consumed."""
+
+    async def room_for(self, size: int) -> bool:
+        """Whether ``size`` more bytes fit, as far as can be known."""
+
+    def spool(self, *, eager: bool = False) -> AbstractAsyncContextManager[Spool]:
+        """A new temporary file. ``eager``: bytes go to disk as they come, for readers that follow."""
+
+    async def aclose(self) -> None:
+        """Let go of everything, and remove temporary files."""

@@ -1,0 +1,1 @@
+"""The way to the upstreams: HTTP client, cached documents, shared downloads, freshness."""

@@ -1,0 +1,259 @@
+"""What one upstream says of projects: cached, revalidated, shared among waiting clients, kept for when the upstream fails."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from typing import assert_never
+
+import msgspec
+
+from nora.api import Document, Listing, ProxyConfig, ProxyFormat, UpstreamError
+from nora.lru import BoundedCache
+from nora.store.protocol import FORMAT, Store, segment
+from nora.tasks import SingleFlight, Tasks
+from nora.upstream.client import Upstream, UpstreamClient, UpstreamResponse, check_status
+from nora.upstream.freshness import Fresh, Miss, Revalidate, judge, negative_ttl
+
+log = logging.getLogger(__name__)
+
+STALE_WAIT_SECONDS = 5.0
+"""How long a client that could have a stale page waits for a fresh one; the refresh goes on. pip gives up after 15 s."""
+OUTAGE_SECONDS = 15.0
+"""After a failure, stale pages are served for this long without asking."""
+INLINE_PARSE_BYTES = 64 * 1024
+MAX_HEADS = 20_000
+MAX_LISTED_FILES = 40_000
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is known of a stored answer; the first line of its file.
+
+    ``validated_at`` is in seconds since the epoch, ``digest`` the body's sha256, ``withdrawn`` says that the upstream
+    answered 404 or 410 since and that the project is kept all the same.
+    """
+
+    url: str
+    content_type: str
+    digest: str
+    validated_at: float
+    etag: str = ""
+    last_modified: str = ""
+    withdrawn: bool = False
+    format: int = FORMAT
+
+    @property
+    def revision(self) -> str:
+        """Changes whenever the listing made from the answer changes."""
+        return f"{self.digest[:32]}{'-withdrawn' if self.withdrawn else ''}"
+
+
+_head_decoder = msgspec.json.Decoder(Head)
+
+
+def encode(head: Head, body: bytes) -> bytes:
+    """An answer as it is stored: the head in a line, then the body."""
+    return msgspec.json.encode(head) + b"\n" + body
+
+
+def decode(stored: bytes) -> tuple[Head, bytes] | None:
+    """The inverse of :func:`encode`; ``None`` when the file is damaged or of another format."""
+    line, _, body = stored.partition(b"\n")
+    try:
+        head = _head_decoder.decode(line)
+    except msgspec.MsgspecError:
+        return None
+    if head.format != FORMAT or hashlib.sha256(body).hexdigest() != head.digest:
+        return None
+    return head, body
+
+
+class UpstreamListings:
+    """The listings of one upstream, for one registry."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        client: UpstreamClient,
+        tasks: Tasks,
+        format_: ProxyFormat,
+        upstream: Upstream,
+        registry: str,
+        config: ProxyConfig,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.upstream = upstream
+        self._store, self._client = store, client
+        self._format, self._config, self._clock = format_, config, clock
+        identity = hashlib.sha256(upstream.url.encode()).hexdigest()[:16]
+        self.prefix = f"cache/{segment(registry)}/{identity}"
+        self._heads: BoundedCache[str, Head] = BoundedCache(MAX_HEADS)
+        self._parsed: BoundedCache[str, tuple[str, Listing]] = BoundedCache(MAX_LISTED_FILES)
+        self._absent_until: BoundedCache[str, float] = BoundedCache(MAX_HEADS)
+        self._refreshes = SingleFlight(tasks)
+        self._down_until = 0.0
+
+    @property
+    def pages_prefix(self) -> str:
+        """Where the answers are; one key per project held."""
+        return f"{self.prefix}/pages"
+
+    async def head(self, project: str) -> Head | None:
+        """What the upstream says of a project, as fresh as the configuration asks; ``None`` if it does not know it.
+
+        Raises:
+            UpstreamError: it failed, and nothing is held.
+        """
+        now = self._clock()
+        known = self._heads.get(project)
+        if known is not None and isinstance(self._judge(known, now), Fresh):
+            return known
+        if known is None and (self._absent_until.get(project) or 0.0) > now:
+            return None
+        refresh = self._refreshes.start(project, lambda: self._refresh(project))
+        if known is None:
+            return await asyncio.shield(refresh)
+        done, _ = await asyncio.wait([refresh], timeout=STALE_WAIT_SECONDS)
+        return refresh.result() if done else known
+
+    async def listing(self, project: str, head: Head) -> tuple[Head, Listing]:
+        """The listing of an answer, and the head that it was made from: a newer one if the answer has changed since.
+
+        Raises:
+            UpstreamError: the stored answer is gone, and the upstream failed.
+        """
+        parsed = self._parsed.get(project)
+        if parsed is not None and parsed[0] == head.digest:
+            return head, parsed[1]
+        stored = await self._stored(project)
+        if stored is None:
+            # Removed or damaged behind our back: as if it had never been held.
+            self._heads.discard(project)
+            refreshed = await self._ask(project, None)
+            if refreshed is None:
+                return head, Listing(project=project)
+            return await self.listing(project, refreshed)
+        current, body = stored
+        listing = await self._parse(project, Document(url=current.url, content_type=current.content_type, body=body))
+        self._remember(project, current, listing)
+        return current, listing
+
+    async def knows(self, project: str) -> bool:
+        """Whether an answer of this upstream is held, of whatever age."""
+        return project in self._heads or await self._store.exists(self._key(project))
+
+    def _key(self, project: str) -> str:
+        return f"{self.pages_prefix}/{segment(project)}"
+
+    def _judge(self, head: Head | None, now: float) -> Fresh | Revalidate | Miss:
+        validated_at = head.validated_at if head else None
+        return judge(validated_at=validated_at, now=now, ttl_seconds=self._config.metadata_ttl)
+
+    async def _stored(self, project: str) -> tuple[Head, bytes] | None:
+        data = await self._store.get(self._key(project))
+        if data is None:
+            return None
+        return decode(data) if len(data) < INLINE_PARSE_BYTES else await asyncio.to_thread(decode, data)
+
+    async def _refresh(self, project: str) -> Head | None:
+        # Another worker may have asked meanwhile, so the disk is looked at first.
+        stored = await self._stored(project)
+        held = stored[0] if stored else None
+        now = self._clock()
+        verdict = self._judge(held, now)
+        match verdict:
+            case Fresh():
+                assert held is not None
+                self._heads.put(project, held)
+                return held
+            case Revalidate() if self._down_until > now:
+                assert held is not None
+                return held
+            case Revalidate() | Miss():
+                pass
+            case _:
+                assert_never(verdict)
+        try:
+            return await self._ask(project, held)
+        except UpstreamError as error:
+            if held is None:
+                log.warning("upstream failed", extra={"project": project, "error": str(error)})
+                raise
+            self._down_until = self._clock() + OUTAGE_SECONDS
+            self._heads.put(project, held)
+            log.warning("upstream failed, serving a stale listing", extra={"project": project, "error": str(error)})
+            return held
+
+    async def _ask(self, project: str, held: Head | None) -> Head | None:
+        request = self._format.listing_request(self.upstream.url, project)
+        headers = dict(request.headers)
+        if held is not None and not held.withdrawn:
+            if held.etag:
+                headers["If-None-Match"] = held.etag
+            if held.last_modified:
+                headers["If-Modified-Since"] = held.last_modified
+        response = await self._client.get_document(
+            self.upstream, request.url, headers, timeout_seconds=self._config.proxy_timeout
+        )
+        if response.status in (404, 410):
+            return await self._absent(project, held)
+        if response.status == 304 and held is not None:
+            return await self._validated(project, held)
+        check_status(response.status, response.url, response.headers)
+        return await self._answered(project, response)
+
+    async def _answered(self, project: str, response: UpstreamResponse) -> Head:
+        content_type = response.headers.get("content-type", "")
+        document = Document(url=response.url, content_type=content_type, body=response.body)
+        # Parsed before it is kept: what is no listing must not replace one.
+        listing = await self._parse(project, document)
+        head = Head(
+            url=response.url,
+            content_type=content_type,
+            digest=hashlib.sha256(response.body).hexdigest(),
+            validated_at=self._clock(),
+            etag=response.headers.get("etag", ""),
+            last_modified=response.headers.get("last-modified", ""),
+        )
+        await self._store.put(self._key(project), encode(head, response.body))
+        self._remember(project, head, listing)
+        self._down_until = 0.0
+        return head
+
+    async def _validated(self, project: str, held: Head) -> Head | None:
+        stored = await self._stored(project)
+        if stored is None or stored[0].digest != held.digest:
+            return await self._ask(project, None)
+        head = msgspec.structs.replace(held, validated_at=self._clock())
+        await self._store.put(self._key(project), encode(head, stored[1]))
+        self._heads.put(project, head)
+        self._down_until = 0.0
+        return head
+
+    async def _absent(self, project: str, held: Head | None) -> Head | None:
+        if held is not None and self._config.keep_withdrawn and (stored := await self._stored(project)):
+            head = msgspec.structs.replace(stored[0], validated_at=self._clock(), withdrawn=True)
+            await self._store.put(self._key(project), encode(head, stored[1]))
+            self._heads.put(project, head)
+            return head
+        if held is not None:
+            log.warning("project was withdrawn upstream", extra={"project": project, "upstream": self.upstream.url})
+            await self._store.delete(self._key(project))
+        self._heads.discard(project)
+        self._parsed.discard(project)
+        self._absent_until.put(project, self._clock() + negative_ttl(self._config.metadata_ttl))
+        return None
+
+    async def _parse(self, project: str, document: Document) -> Listing:
+        if len(document.body) < INLINE_PARSE_BYTES:
+            return self._format.parse_listing(project, document)
+        return await asyncio.to_thread(self._format.parse_listing, project, document)
+
+    def _remember(self, project: str, head: Head, listing: Listing) -> None:
+        self._heads.put(project, head)
+        self._absent_until.discard(project)
+        self._parsed.put(project, (head.digest, listing), weight=1 + len(listing.files))
