@@ -151,7 +151,7 @@ def _sources(registry: str, format_: Format, config: RegistryConfig, parts: Part
     assert isinstance(format_, ProxyFormat)
     assert isinstance(config, ProxyConfig)
     sources = []
-    for url in config.upstreams:
+    for position, url in enumerate(config.upstreams):
         listings = UpstreamListings(
             store=parts.store,
             client=parts.pages,
@@ -159,6 +159,7 @@ def _sources(registry: str, format_: Format, config: RegistryConfig, parts: Part
             format_=format_,
             upstream=Upstream(url, config.proxy_auth),
             registry=registry,
+            position=position,
             config=config,
         )
         sources.append(Source(listings, Pins(parts.store, listings.prefix)))

@@ -35,7 +35,7 @@ from nora.registry.ownership import Owner, owner_of
 from nora.registry.pages import PageCache, render_page
 from nora.registry.publish import Publisher
 from nora.registry.sources import Owned, Source, listing_of, owner_among
-from nora.store.protocol import Store
+from nora.store.protocol import SHA256_PATTERN, Store
 from nora.tasks import SingleFlight
 from nora.upstream.downloads import Downloads, Fetched, Wanted, strongest
 from nora.upstream.pins import Pin
@@ -157,6 +157,9 @@ class HostRegistry(Registry[RegistryConfig]):
         """See :class:`Registry`."""
         offer = await self._offer(await self._resolve(project))
         file = offer.listing.by_name.get(filename)
+        if offer.listing.status == "quarantined":
+            # PEP 792: no file is offered, neither on the page nor by its address.
+            raise Forbidden(f"{filename}: the project is quarantined")
         if file is None:
             if reason := offer.refused.get(filename):
                 raise Forbidden(f"{filename}: {reason}")
@@ -262,7 +265,7 @@ class HostRegistry(Registry[RegistryConfig]):
         algorithm = strongest(file.digests)
         etag = "" if algorithm is None else file.digests[algorithm] if algorithm == "sha256" else _etag(file, algorithm)
         sha256 = file.digests.get("sha256")
-        blob = await self._store.open_blob(sha256) if sha256 else None
+        blob = await self._store.open_blob(sha256) if sha256 and SHA256_PATTERN.match(sha256) else None
         if blob is not None:
             if file.size is None or blob.size == file.size:
                 return Content(file.name, blob, etag=etag)

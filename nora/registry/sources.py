@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from nora.api import File, Listing, UpstreamError
-from nora.store.protocol import Store, blob_key
+from nora.store.protocol import SHA256_PATTERN, Store, blob_key
 from nora.upstream.listings import Head, UpstreamListings
 from nora.upstream.pins import Pin, Pins, apply, fits
 
@@ -73,5 +73,5 @@ def _kept(file: File) -> File:
 
 
 async def _held(file: File, store: Store) -> bool:
-    sha256 = file.digests.get("sha256")
-    return sha256 is not None and await store.exists(blob_key(sha256))
+    sha256 = file.digests.get("sha256", "")
+    return SHA256_PATTERN.match(sha256) is not None and await store.exists(blob_key(sha256))

@@ -175,7 +175,7 @@ class UpstreamClient:
         with translating(url):
             target = without_user(httpx.URL(url))
         for _ in range(MAX_REDIRECTS + 1):
-            if target.scheme not in DEFAULT_PORTS or not target.host:
+            if target.scheme not in DEFAULT_PORTS or not target.host or (target.port or 0) > 65535:
                 raise UpstreamInvalid(shown_url(target), "is not an http:// or https:// address")
             with translating(target):
                 sent = _request_fields(headers, encoding, upstream.credentials_for(str(target)))

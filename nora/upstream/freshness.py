@@ -1,12 +1,12 @@
-"""How long an upstream's answer may be used without asking again. Pure."""
+"""Whether a held answer of an upstream may be used without asking again. Pure: time is an argument."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TypeAlias
 
-MAX_NEGATIVE_SECONDS = 60
-FOREVER = -1
+MAX_NEGATIVE_SECONDS = 60.0
+"""The longest that an absence is remembered: somebody who has just published waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,37 +16,39 @@ class Fresh:
 
 @dataclass(frozen=True, slots=True)
 class Revalidate:
-    """Ask whether it is still right; use it if the upstream fails."""
+    """It is held, and the upstream must be asked whether it still holds true."""
 
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """There is none."""
+    """Nothing is held."""
 
 
 Freshness: TypeAlias = Fresh | Revalidate | Miss
 
 
 def judge(*, validated_at: float | None, now: float, ttl_seconds: int) -> Freshness:
-    """What to do with an answer that was last known to be right at ``validated_at`` (RFC 9111 4.2).
+    """What may be done with an answer that the upstream last confirmed at ``validated_at``; ``None`` if there is none.
 
-    Times are in seconds since the epoch. A clock that was set back makes an answer look as if it came from the future; it is
-    then asked for again.
+    Both times are seconds since the epoch. ``ttl_seconds`` is as ``metadata_ttl``: 0 is always to be asked, -1 is for ever.
 
-    >>> judge(validated_at=100, now=130, ttl_seconds=60), judge(validated_at=100, now=161, ttl_seconds=60)
-    (Fresh(), Revalidate())
+    >>> judge(validated_at=1000.0, now=1299.0, ttl_seconds=300)
+    Fresh()
+    >>> judge(validated_at=1000.0, now=1300.0, ttl_seconds=300)
+    Revalidate()
     """
     if validated_at is None:
         return Miss()
-    if ttl_seconds == FOREVER or 0 <= now - validated_at < ttl_seconds:
+    if ttl_seconds < 0:
         return Fresh()
-    return Revalidate()
+    # In both directions: after the clock was set back an answer must not stay fresh until the old time has come again.
+    return Fresh() if abs(now - validated_at) < ttl_seconds else Revalidate()
 
 
 def negative_ttl(ttl_seconds: int) -> float:
-    """For how many seconds "there is no such project" is remembered.
+    """For how many seconds an upstream's "not found" is remembered. ``ttl_seconds`` is as in :func:`judge`.
 
-    >>> negative_ttl(300), negative_ttl(10), negative_ttl(0), negative_ttl(-1)
-    (60, 10, 0, 60)
+    >>> [negative_ttl(ttl) for ttl in (300, 5, 0, -1)]
+    [60.0, 5.0, 0.0, 60.0]
     """
-    return MAX_NEGATIVE_SECONDS if ttl_seconds == FOREVER else min(MAX_NEGATIVE_SECONDS, ttl_seconds)
+    return MAX_NEGATIVE_SECONDS if ttl_seconds < 0 else min(MAX_NEGATIVE_SECONDS, float(ttl_seconds))

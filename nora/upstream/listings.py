@@ -32,10 +32,11 @@ MAX_LISTED_FILES = 40_000
 class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is known of a stored answer; the first line of its file.
 
-    ``validated_at`` is in seconds since the epoch, ``digest`` the body's sha256, ``withdrawn`` says that the upstream
+    ``upstream`` is the address as configured then, ``url`` the final one, without user info. ``validated_at`` is in seconds since the epoch, ``digest`` the body's sha256, ``withdrawn`` says that the upstream
     answered 404 or 410 since and that the project is kept all the same.
     """
 
+    upstream: str
     url: str
     content_type: str
     digest: str
@@ -47,8 +48,9 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def revision(self) -> str:
-        """Changes whenever the listing made from the answer changes."""
-        return f"{self.digest[:32]}{'-withdrawn' if self.withdrawn else ''}"
+        """Changes whenever the listing made from the answer changes; links depend on the final address, too."""
+        made_of = f"{self.digest} {self.url} {self.content_type} {self.withdrawn}"
+        return hashlib.sha256(made_of.encode()).hexdigest()[:32]
 
 
 _head_decoder = msgspec.json.Decoder(Head)
@@ -72,7 +74,11 @@ def decode(stored: bytes) -> tuple[Head, bytes] | None:
 
 
 class UpstreamListings:
-    """The listings of one upstream, for one registry."""
+    """The listings of one upstream, for one registry.
+
+    What is held belongs to the upstream's place in the configuration, not to its address: when the operator changes the address,
+    what the old one said is no longer fresh, but still there in case that the new one fails.
+    """
 
     def __init__(
         self,
@@ -83,14 +89,14 @@ class UpstreamListings:
         format_: ProxyFormat,
         upstream: Upstream,
         registry: str,
+        position: int,
         config: ProxyConfig,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.upstream = upstream
         self._store, self._client = store, client
         self._format, self._config, self._clock = format_, config, clock
-        identity = hashlib.sha256(upstream.url.encode()).hexdigest()[:16]
-        self.prefix = f"cache/{segment(registry)}/{identity}"
+        self.prefix = f"cache/{segment(registry)}/{position}"
         self._heads: BoundedCache[str, Head] = BoundedCache(MAX_HEADS)
         self._parsed: BoundedCache[str, tuple[str, Listing]] = BoundedCache(MAX_LISTED_FILES)
         self._absent_until: BoundedCache[str, float] = BoundedCache(MAX_HEADS)
@@ -127,7 +133,7 @@ class UpstreamListings:
             UpstreamError: the stored answer is gone, and the upstream failed.
         """
         parsed = self._parsed.get(project)
-        if parsed is not None and parsed[0] == head.digest:
+        if parsed is not None and parsed[0] == head.revision:
             return head, parsed[1]
         stored = await self._stored(project)
         if stored is None:
@@ -143,13 +149,18 @@ class UpstreamListings:
         return current, listing
 
     async def knows(self, project: str) -> bool:
-        """Whether an answer of this upstream is held, of whatever age."""
-        return project in self._heads or await self._store.exists(self._key(project))
+        """Whether an answer of this very upstream is held, of whatever age."""
+        head = self._heads.get(project)
+        if head is None and (stored := await self._stored(project)) is not None:
+            head = stored[0]
+        return head is not None and head.upstream == self.upstream.url
 
     def _key(self, project: str) -> str:
         return f"{self.pages_prefix}/{segment(project)}"
 
     def _judge(self, head: Head | None, now: float) -> Fresh | Revalidate | Miss:
+        if head is not None and head.upstream != self.upstream.url:
+            return Revalidate()
         validated_at = head.validated_at if head else None
         return judge(validated_at=validated_at, now=now, ttl_seconds=self._config.metadata_ttl)
 
@@ -191,7 +202,7 @@ class UpstreamListings:
     async def _ask(self, project: str, held: Head | None) -> Head | None:
         request = self._format.listing_request(self.upstream.url, project)
         headers = dict(request.headers)
-        if held is not None and not held.withdrawn:
+        if held is not None and not held.withdrawn and held.upstream == self.upstream.url:
             if held.etag:
                 headers["If-None-Match"] = held.etag
             if held.last_modified:
@@ -212,6 +223,7 @@ class UpstreamListings:
         # Parsed before it is kept: what is no listing must not replace one.
         listing = await self._parse(project, document)
         head = Head(
+            upstream=self.upstream.url,
             url=response.url,
             content_type=content_type,
             digest=hashlib.sha256(response.body).hexdigest(),
@@ -256,4 +268,4 @@ class UpstreamListings:
     def _remember(self, project: str, head: Head, listing: Listing) -> None:
         self._heads.put(project, head)
         self._absent_until.discard(project)
-        self._parsed.put(project, (head.digest, listing), weight=1 + len(listing.files))
+        self._parsed.put(project, (head.revision, listing), weight=1 + len(listing.files))

@@ -18,7 +18,7 @@ import httpx
 from yarl import URL
 
 _MAX_FIELD_BYTES = 32 * 1024
-_READ_BUFFER_BYTES = 256 * 1024
+_READ_BUFFER_BYTES = 128 * 1024
 
 # aiohttp adds these on its own when they are missing.
 _AUTOMATIC_FIELDS = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")

@@ -1,0 +1,1 @@
+"""Credentials become an actor, and an actor has rights."""

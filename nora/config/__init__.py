@@ -1,0 +1,1 @@
+"""Configuration: command line, environment and TOML file become typed settings."""

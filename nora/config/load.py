@@ -1,0 +1,90 @@
+"""The one way to get settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nora.api import Format
+from nora.config.checks import file_problems
+from nora.config.errors import ConfigurationError
+from nora.config.reader import Reader
+from nora.config.registries import read_registries
+from nora.config.settings import HOST_TABLES, Settings, Table
+from nora.config.sources import closest, did_you_mean, dotted, read_file, unknown
+
+
+def load(
+    *,
+    formats: Mapping[str, Format],
+    config_path: str | None = None,
+    environ: Mapping[str, str],
+    cwd: Path,
+    overrides: Mapping[str, str] = {},
+) -> Settings:
+    """Settings from the command line, the environment, the file and defaults; the first that has a value wins.
+
+    The file is ``config_path``, else ``NORA_CONFIG_PATH``, else ``config.toml`` in ``cwd`` if it is there. Relative paths, of
+    the file and in it, start at ``cwd``.
+
+    Args:
+        formats: The formats there are, by name.
+        config_path: The file that the command line names.
+        environ: Variables that do not begin with ``NORA_`` are ignored.
+        cwd: The current directory.
+        overrides: Values on the command line as text, by path of the key: ``{"server.port": "5000"}``.
+
+    Raises:
+        ConfigurationError: with all that is wrong; or, when the file cannot be read, with that alone.
+    """
+    file = read_file(config_path, environ, cwd)
+    reader = Reader(file, environ, overrides)
+    _check_top_level(reader, file.content, formats)
+    tables: dict[str, Table] = {}
+    for name, struct in HOST_TABLES.items():
+        table = reader.read(name, struct, file.content.get(name, {}))
+        tables[name] = struct() if table is None else table
+    registries = read_registries(reader, file.content, formats)
+    reader.check_overrides()
+    settings = _resolved(Settings(**tables, registries=registries, warnings=reader.warnings()), cwd)  # type: ignore[arg-type]
+    for name, key, problem in file_problems(settings):
+        reader.complain(name, key, problem)
+    if reader.problems:
+        raise ConfigurationError(reader.problems)
+    return settings
+
+
+def _check_top_level(reader: Reader, content: Mapping[str, Any], formats: Mapping[str, Format]) -> None:
+    implicit = [name for name, format_ in formats.items() if format_.implicit]
+    known = [*HOST_TABLES, *implicit, "registries"]
+    for name, value in content.items():
+        if name in known:
+            continue
+        if name in formats:
+            text = f'a registry of this format is a table [registries.NAME] with format = "{name}"'
+        elif isinstance(value, Mapping):
+            text = unknown("table", name, known)
+        else:
+            paths = [f"{table}.{key}" for table, struct in HOST_TABLES.items() for key in struct.__struct_fields__]
+            same = [path for path in paths if path.endswith(f".{name}")]
+            text = "keys belong into tables" + did_you_mean(same[0] if same else closest(name, paths))
+        reader.problems.append(f"{reader.file.label}: {dotted(name)}: {text}")
+
+
+def _resolved(settings: Settings, cwd: Path) -> Settings:
+    """The settings with absolute paths, and a public URL that a path can be put behind."""
+
+    def absolute(path: str) -> str:
+        return str(cwd.absolute() / path) if path else ""
+
+    replace = msgspec.structs.replace
+    return replace(
+        settings,
+        server=replace(settings.server, public_url=settings.server.public_url.rstrip("/")),
+        storage=replace(settings.storage, path=absolute(settings.storage.path)),
+        auth=replace(settings.auth, htpasswd_file=absolute(settings.auth.htpasswd_file)),
+        tls=replace(settings.tls, ca_cert=absolute(settings.tls.ca_cert)),
+    )

@@ -1,0 +1,153 @@
+"""An upstream's JSON page becomes a listing (PEP 691, 700, 714, 740, 792). Pure."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from nora.api import Document, File, Listing, Sidecar, UpstreamInvalid
+from nora_pypi.model import (
+    METADATA,
+    SIGNATURE,
+    STATUSES,
+    Links,
+    announced_metadata,
+    beside,
+    build_file,
+    check_version,
+    clean_digests,
+    clean_time,
+    is_listable,
+    is_plain,
+    is_secure_url,
+)
+from nora_pypi.names import NormalizedName
+
+_LARGEST_SIZE = 2**63 - 1
+
+# Keys that have a place of their own in the neutral model; all others live in `extra` under their own names.
+_PAGE_KEYS = frozenset({"meta", "name", "files", "versions", "project-status", "api-version"})
+_FILE_KEYS = frozenset(
+    {"filename", "url", "hashes", "size", "upload-time", "yanked", "core-metadata", "dist-info-metadata", "gpg-sig"}
+)
+
+
+def parse(project: str, document: Document) -> Listing:
+    """Read a JSON page. What is odd in one file costs that field, or that file when it has no usable name or address.
+
+    ``extra`` of the listing holds ``api-version``, and if given ``versions``, ``meta`` (without the version) and all unknown keys;
+    ``extra`` of a file holds ``requires-python``, ``provenance`` and all unknown keys, and ``core-metadata`` or ``gpg-sig`` when the
+    page says expressly that there is none.
+
+    Raises:
+        UpstreamInvalid: not a whole JSON page, or one of another major version of the API.
+    """
+    page = _decode(document)
+    meta = page.get("meta")
+    meta = meta if isinstance(meta, dict) else {}
+    version = str(meta.get("api-version", "1.0"))  # VER-7: a missing one means 1.0
+    check_version(version, document.url)
+    entries = page.get("files")
+    if not isinstance(entries, list):
+        raise UpstreamInvalid(document.url, "its JSON has no list of files")
+    files = _files(NormalizedName(project), entries, Links(document.url))
+    status, reason = _status(page.get("project-status"))
+    return Listing(project=project, files=files, status=status, status_reason=reason, extra=_page_extra(page, meta, version))
+
+
+def _decode(document: Document) -> dict[str, Any]:
+    try:
+        page = msgspec.json.decode(document.body.removeprefix(codecs.BOM_UTF8))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UpstreamInvalid(document.url, f"no whole JSON document: {str(error)[:100]}") from None
+    if not isinstance(page, dict):  # JSON-1
+        raise UpstreamInvalid(document.url, "its JSON is no object")
+    return page
+
+
+def _page_extra(page: Mapping[str, Any], meta: Mapping[str, Any], version: str) -> dict[str, Any]:
+    extra = {key: value for key, value in page.items() if key not in _PAGE_KEYS and is_plain(value)}
+    if isinstance(versions := page.get("versions"), list):
+        extra["versions"] = [version for version in versions if isinstance(version, str)]
+    if rest := {key: value for key, value in meta.items() if key != "api-version" and is_plain(value)}:
+        extra["meta"] = rest
+    extra["api-version"] = version
+    return extra
+
+
+def _status(value: Any) -> tuple[str, str]:
+    """PEP 792. A status that nobody knows yet is taken for "active"."""
+    if not isinstance(value, dict) or (status := value.get("status")) not in STATUSES:
+        return "active", ""
+    reason = value.get("reason")
+    return status, reason if isinstance(reason, str) else ""
+
+
+def _files(project: NormalizedName, entries: list[Any], links: Links) -> tuple[File, ...]:
+    files: dict[str, File] = {}
+    for entry in entries:
+        if isinstance(entry, dict) and (file := _file(project, entry, links)) is not None:
+            files.setdefault(file.name, file)
+    return tuple(files.values())
+
+
+def _file(project: NormalizedName, entry: Mapping[str, Any], links: Links) -> File | None:
+    name, link = entry.get("filename"), entry.get("url")
+    if not (isinstance(name, str) and isinstance(link, str) and is_listable(name)):
+        return None
+    url = links.resolve(link)
+    if url is None:
+        return None
+    size, yanked = entry.get("size"), entry.get("yanked", False)
+    sidecars, refused = _sidecars(entry, url)
+    return build_file(
+        project,
+        name,
+        url,
+        size=size if type(size) is int and 0 <= size <= _LARGEST_SIZE else None,
+        digests=clean_digests(entry.get("hashes")),
+        published=clean_time(entry["upload-time"]) if "upload-time" in entry else None,
+        yanked=(yanked or False) if isinstance(yanked, bool | str) else False,  # YANK-4: "" is false
+        sidecars=sidecars,
+        extra=_file_extra(entry) | refused,
+    )
+
+
+def _sidecars(entry: Mapping[str, Any], url: str) -> tuple[dict[str, Sidecar], dict[str, Any]]:
+    """The sidecars that a file has, and the keys that say expressly that it has none."""
+    sidecars: dict[str, Sidecar] = {}
+    refused: dict[str, Any] = {}
+    # PEP 714: the old names count only without the new one. The public index writes the third one.
+    for key in ("core-metadata", "dist-info-metadata", "data-dist-info-metadata"):
+        if key in entry:
+            metadata = announced_metadata(entry[key], url)
+            if isinstance(metadata, Sidecar):
+                sidecars[METADATA] = metadata
+            elif metadata is False:
+                refused["core-metadata"] = False
+            break
+    signed = entry.get("gpg-sig")
+    if signed is True:
+        sidecars[SIGNATURE] = Sidecar(url=beside(url, SIGNATURE))
+    elif signed is False:
+        refused["gpg-sig"] = False
+    return sidecars, refused
+
+
+def _file_extra(entry: Mapping[str, Any]) -> dict[str, Any]:
+    extra: dict[str, Any] = {}
+    for key, value in entry.items():
+        if key in _FILE_KEYS:
+            continue
+        if key == "requires-python":
+            fits = value is None or isinstance(value, str)
+        elif key == "provenance":
+            fits = value is None or (isinstance(value, str) and is_secure_url(value))
+        else:
+            fits = isinstance(value, str) or is_plain(value)
+        if fits:
+            extra[key] = value
+    return extra

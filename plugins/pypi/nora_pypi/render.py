@@ -1,0 +1,240 @@
+"""Pages of the Simple API out of the neutral model, in both formats. Pure: the same listing gives the same bytes.
+
+``base`` is put before every relative link; "" makes links that lead from the page itself. Upstream's addresses never appear as
+links to files (PROXY-6).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from html import escape
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from packaging.version import Version
+
+from nora.api import File, Listing, ProjectNames
+from nora_pypi.model import METADATA, SIGNATURE
+from nora_pypi.names import parse_version
+
+_NEWEST, _OLDEST = "1.4", "1.0"
+
+# Installers know the first six of these, and take the first that is there; others are better than nothing for people.
+_STRENGTH = (
+    "sha256",
+    "sha512",
+    "sha384",
+    "sha224",
+    "sha1",
+    "md5",
+    "sha3_512",
+    "blake2b",
+    "sha3_384",
+    "blake2s",
+    "sha3_256",
+    "blake2b_256",
+)
+
+# Keys of a page or a file that are made from the neutral model and so never taken from `extra`.
+_PAGE_KEYS = frozenset({"meta", "name", "versions", "files", "project-status", "api-version"})
+_FILE_KEYS = frozenset(
+    {"filename", "url", "hashes", "size", "upload-time", "yanked", "core-metadata", "dist-info-metadata", "gpg-sig"}
+)
+_STANDARD_EXTRA = frozenset({"requires-python", "provenance"})
+_KNOWN_ATTRIBUTES = frozenset(
+    {
+        *("data-requires-python", "data-yanked", "data-core-metadata", "data-dist-info-metadata"),
+        *("data-gpg-sig", "data-provenance"),
+    }
+)
+_UNRESERVED = re.compile(r"[\w.~-]+", re.ASCII)  # RFC 3986 2.3: what needs neither percent-encoding nor escaping
+_ATTRIBUTE = re.compile(r"data-[a-z0-9._-]+")
+
+# HTML-1: characters that no HTML5 document may hold, not even as references; a carriage return would come out as a line break.
+_NOT_IN_HTML = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+
+
+def project_json(listing: Listing, base: str) -> bytes:
+    """The JSON page of a project (PEP 691, 700, 714, 740, 792)."""
+    page: dict[str, Any] = {
+        "meta": {"api-version": _version(listing), **_meta(listing)},
+        "name": listing.project,
+        "versions": _versions(listing),
+        "files": [_file_json(file, base) for file in _offered(listing)],
+    }
+    if listing.status != "active":
+        reason = {"reason": listing.status_reason} if listing.status_reason else {}
+        page["project-status"] = {"status": listing.status, **reason}
+    page.update((key, value) for key, value in _page_extra(listing).items() if key not in _PAGE_KEYS)
+    return msgspec.json.encode(page)
+
+
+def project_html(listing: Listing, base: str) -> bytes:
+    """The HTML page of a project (PEP 503, 592, 629, 658, 708, 714, 740, 792)."""
+    # STAT-4: status markers belong to 1.4, and HTML has no sizes to miss.
+    version = _NEWEST if listing.status != "active" else _version(listing)
+    extra = _page_extra(listing)
+    meta = [("pypi:repository-version", version)]
+    if listing.status != "active":
+        meta.append(("pypi:project-status", listing.status))
+        if listing.status_reason:
+            meta.append(("pypi:project-status-reason", listing.status_reason))
+    meta += [("pypi:tracks", url) for url in _texts(_meta(listing).get("tracks"))]
+    meta += [("pypi:alternate-locations", url) for url in _texts(extra.get("alternate-locations"))]
+    prefix = _text(base)
+    return _page(f"Links for {listing.project}", meta, (_file_html(file, prefix) for file in _offered(listing)))
+
+
+def projects_json(names: ProjectNames) -> bytes:
+    """The JSON list of projects (PEP 691).
+
+    >>> projects_json(ProjectNames(names=("foo",), revision="1"))
+    b'{"meta":{"api-version":"1.4"},"projects":[{"name":"foo"}]}'
+    """
+    return msgspec.json.encode({"meta": {"api-version": _NEWEST}, "projects": [{"name": name} for name in names.names]})
+
+
+def projects_html(names: ProjectNames, base: str) -> bytes:
+    """The HTML list of projects (PEP 503)."""
+    prefix = _text(base)
+    anchors = (f'<a href="{prefix}{quote(name, safe="")}/">{_text(name)}</a><br>' for name in names.names)
+    return _page("Simple index", [("pypi:repository-version", _NEWEST)], anchors)
+
+
+def _offered(listing: Listing) -> tuple[File, ...]:
+    return () if listing.status == "quarantined" else listing.files  # STAT-2
+
+
+def _version(listing: Listing) -> str:
+    """The version of the API that a page keeps: since 1.1 every file has its size (VER-4)."""
+    return _NEWEST if all(file.size is not None for file in _offered(listing)) else _OLDEST
+
+
+def _meta(listing: Listing) -> dict[str, Any]:
+    """The upstream's ``meta`` without its version, as far as it may be passed on (TRACK-2)."""
+    meta = listing.extra.get("meta")
+    if not isinstance(meta, Mapping):
+        return {}
+    return {key: value for key, value in meta.items() if key != "api-version" and not (listing.hosted and key == "tracks")}
+
+
+def _page_extra(listing: Listing) -> dict[str, Any]:
+    # TRACK-2: whoever uploads here must not have a hosted project mixed with what an upstream names.
+    return {key: value for key, value in listing.extra.items() if not (listing.hosted and key == "alternate-locations")}
+
+
+def _versions(listing: Listing) -> list[str]:
+    """All versions, each once by PEP 440: the upstream's in its order and spelling, then those that only files tell."""
+    versions: dict[Version | str, str] = {}
+    for version in _texts(listing.extra.get("versions")):
+        versions.setdefault(parse_version(version) or version, version)
+    told = {parse_version(file.version) or file.version: file.version for file in listing.files if file.version}
+    missing = [version for key, version in told.items() if key not in versions]
+    return [*versions.values(), *sorted(missing, key=_order)]
+
+
+def _order(version: str) -> tuple[bool, Version, str]:
+    parsed = parse_version(version)
+    return parsed is not None, parsed or Version("0"), version
+
+
+def _file_json(file: File, base: str) -> dict[str, Any]:
+    name = file.name
+    link = name if _UNRESERVED.fullmatch(name) else quote(name, safe="")
+    entry: dict[str, Any] = {"filename": name, "url": base + link, "hashes": file.digests}
+    if file.size is not None:
+        entry["size"] = file.size
+    if file.published is not None:
+        entry["upload-time"] = file.published
+    if file.yanked is not False:
+        entry["yanked"] = file.yanked or True  # YANK-4
+    metadata = file.sidecars.get(METADATA)
+    if metadata is not None:
+        entry["core-metadata"] = metadata.digests or True
+    elif file.extra.get("core-metadata") is False:
+        entry["core-metadata"] = False
+    if (signed := _signed(file)) is not None:
+        entry["gpg-sig"] = signed
+    entry |= {key: value for key, value in file.extra.items() if key not in _FILE_KEYS and (file.url or _is_our_own(key))}
+    return entry
+
+
+def _is_our_own(key: str) -> bool:
+    """Whether a key of a hosted file's ``extra`` belongs on pages: what a standard knows or leaves to us (JSON-15)."""
+    return key in _STANDARD_EXTRA or key.startswith("_")
+
+
+def _signed(file: File) -> bool | None:
+    if SIGNATURE in file.sidecars:
+        return True
+    return False if file.extra.get("gpg-sig") is False else None
+
+
+def _file_html(file: File, prefix: str) -> str:
+    """The line of one file; ``prefix`` is escaped already. Digests are hex by their type, and need no escaping."""
+    extra = file.extra
+    attributes = ""
+    if isinstance(requires := extra.get("requires-python"), str):
+        attributes += f' data-requires-python="{_repeated(requires)}"'
+    if file.yanked is not False:
+        attributes += f' data-yanked="{_text(file.yanked) if isinstance(file.yanked, str) else ""}"'
+    # Never "false": pip takes every value but a hash for "true", asks for the metadata, and fails.
+    if (metadata := file.sidecars.get(METADATA)) is not None:
+        announced = _strongest(metadata.digests) or "true"
+        attributes += f' data-core-metadata="{announced}" data-dist-info-metadata="{announced}"'  # META-3
+    if (signed := _signed(file)) is not None:
+        attributes += f' data-gpg-sig="{str(signed).lower()}"'
+    if isinstance(provenance := extra.get("provenance"), str):
+        attributes += f' data-provenance="{_text(provenance)}"'
+    if file.url is not None:
+        attributes += "".join(f' {key}="{_text(value)}"' for key, value in extra.items() if _is_attribute(key, value))
+    hashed = _strongest(file.digests)
+    name = file.name
+    plain = _UNRESERVED.fullmatch(name) is not None
+    link, text = (name, name) if plain else (quote(name, safe=""), _text(name))  # HTML-5
+    return f'<a href="{prefix}{link}{"#" + hashed if hashed else ""}"{attributes}>{text}</a><br>'
+
+
+def _is_attribute(key: str, value: Any) -> bool:
+    """Whether a key of ``extra`` is an attribute of an upstream's HTML page that no standard knows."""
+    known = not key.startswith("data-") or key in _KNOWN_ATTRIBUTES
+    return not known and isinstance(value, str) and _ATTRIBUTE.fullmatch(key) is not None
+
+
+def _strongest(digests: Mapping[str, str]) -> str:
+    """``name=digest`` of the digest that serves clients best; "" if there is none."""
+    if "sha256" in digests:
+        return f"sha256={digests['sha256']}"
+    name = next((name for name in _STRENGTH if name in digests), None) or next(iter(digests), None)
+    return f"{name}={digests[name]}" if name else ""
+
+
+def _texts(value: Any) -> list[str]:
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list | tuple) else []
+
+
+def _text(text: str) -> str:
+    """Text as it may stand in an attribute or between tags (HTML-8)."""
+    if not text.isprintable():
+        text = _NOT_IN_HTML.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return escape(text)
+
+
+@lru_cache(maxsize=1024)
+def _repeated(text: str) -> str:
+    """:func:`_text` of what many files share."""
+    return _text(text)
+
+
+def _page(title: str, meta: Iterable[tuple[str, str]], lines: Iterable[str]) -> bytes:
+    """A whole HTML5 document; ``lines`` are HTML already."""
+    head = "".join(f'<meta name="{name}" content="{_text(content)}">\n' for name, content in meta)
+    heading = _text(title)
+    body = "\n".join(lines)
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n{head}<title>{heading}</title>\n</head>\n'
+        f"<body>\n<h1>{heading}</h1>\n{body}\n</body>\n</html>\n"
+    ).encode()

@@ -1,0 +1,167 @@
+"""Uploads by the legacy API: a form and its file become an :class:`Upload`, or one error that names all that is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from string import hexdigits
+
+from nora.api import File, Invalid, Spool
+from nora_pypi.archive import read_metadata
+from nora_pypi.filenames import Distribution, Kind, is_plain, parse_project, parse_version, shown
+from nora_pypi.filenames import parse as parse_filename
+from nora_pypi.form import DIGEST_FIELDS, Form
+from nora_pypi.metadata import CoreMetadata, parse_metadata_version
+from nora_pypi.metadata import parse as parse_metadata
+from nora_pypi.names import NormalizedName
+
+_REQUIRED_FIELDS = ("name", "version", "filetype", "metadata_version")
+_HEX_DIGITS = {"md5": 32, "sha256": 64, "blake2b_256": 64}
+_DOCUMENTS: dict[Kind, str] = {"bdist_wheel": "METADATA", "sdist": "PKG-INFO", "bdist_egg": "PKG-INFO"}
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A checked upload; only :func:`validate` makes one, so holding it is the proof.
+
+    Attributes:
+        project: The project that the file belongs to.
+        file: Draft for :meth:`Registry.publish`: name, version, identity, the digests that were compared, ``requires-python``.
+        sidecars: Contents by suffix: ``.metadata`` where it holds for every installation, ``.asc`` if a signature was sent.
+    """
+
+    project: NormalizedName
+    file: File
+    sidecars: Mapping[str, bytes] = field(default_factory=dict)
+
+
+async def validate(form: Form, spool: Spool) -> Upload:
+    """Check an upload against its form, its file name and the metadata inside; what is published comes from the file.
+
+    ``spool`` holds the form's content and is finished. The archive is not looked into when its name or a digest is wrong.
+
+    Spec: the legacy upload API; binary and source distribution formats; core metadata.
+
+    Raises:
+        Invalid: with every problem found; the subject is the file's name.
+    """
+    problems = [*_form_problems(form)]
+    distribution = _distribution(form, problems)
+    whole = spool.size > 0
+    if not whole and distribution:
+        problems.append("the file is empty; build it again")
+    digests = await _digests(form, spool, problems) if whole else None
+    inside = None
+    if distribution and digests is not None:
+        inside = await _inside(spool.path, distribution, problems)
+    if problems or distribution is None or inside is None or digests is None:
+        name = form.filename or ""
+        raise Invalid(*problems, subject=name if is_plain(name) else "")
+    raw, core = inside
+    sidecars = {}
+    # PEP 658, 643: metadata may only be announced when installing cannot change it.
+    if distribution.kind == "bdist_wheel" or (distribution.kind == "sdist" and core.is_static):
+        sidecars[".metadata"] = raw
+    if signature := form.files.get("gpg_signature"):
+        sidecars[".asc"] = signature
+    file = File(
+        name=distribution.filename,
+        version=str(core.version),
+        identity=distribution.identity,
+        digests=digests,
+        extra={"requires-python": core.requires_python} if core.requires_python else {},
+    )
+    return Upload(distribution.name, file, sidecars)
+
+
+def _form_problems(form: Form) -> Iterator[str]:
+    """What is wrong with the fields by themselves."""
+    if (action := form.first(":action")) != "file_upload":
+        yield f"the field ':action' must be 'file_upload', not {shown(action)}"
+    if (protocol := form.first("protocol_version") or "1") != "1":
+        yield f"protocol_version {shown(protocol)} is not supported; send 1"
+    for name in _REQUIRED_FIELDS:
+        if not form.first(name):
+            yield f"the form lacks the field {name!r}; send it with a current upload client such as twine"
+    for name in (*_REQUIRED_FIELDS, ":action", "protocol_version", *DIGEST_FIELDS):
+        if len(set(filter(None, form.fields.get(name, ())))) > 1:
+            yield f"the form has different values for {name!r}; send one"
+    if (name := form.first("name")) and parse_project(name) is None:
+        yield f"{shown(name)} is not a project name; use ASCII letters and digits, with . _ - between them"
+    if (version := form.first("version")) and parse_version(version) is None:
+        yield f"{shown(version)} is not a version; write it as PEP 440 says"
+    if metadata_version := form.first("metadata_version"):
+        try:
+            parse_metadata_version(metadata_version)
+        except Invalid as error:
+            yield from error.problems
+
+
+def _distribution(form: Form, problems: list[str]) -> Distribution | None:
+    """What the file name says, unless that is not acceptable; compared with what the form says."""
+    if not form.filename:
+        problems.append("the form has no file; send it as the part 'content' with its file name")
+        return None
+    try:
+        distribution = parse_filename(form.filename, form.first("name"))
+    except Invalid as error:
+        problems += error.problems
+        return None
+    name, version, filetype = (form.first(name) for name in ("name", "version", "filetype"))
+    if (project := parse_project(name)) and project != distribution.name:
+        problems.append(
+            f"the form says that the project is {project!r}, the file name says {distribution.name!r}; make them agree"
+        )
+    if (stated := parse_version(version)) and stated != distribution.version:
+        problems.append(
+            f"the form says that the version is {stated}, the file name says {distribution.version}; make them agree"
+        )
+    if filetype and filetype != distribution.kind:
+        problems.append(f"filetype {shown(filetype)} does not fit the file name; it must be {distribution.kind!r}")
+    return distribution
+
+
+async def _digests(form: Form, spool: Spool, problems: list[str]) -> dict[str, str] | None:
+    """The digests that the form states, by algorithm, if all are right."""
+    right = {}
+    for name, algorithm in DIGEST_FIELDS.items():
+        stated = form.first(name).lower()
+        digits = _HEX_DIGITS[algorithm]
+        if not stated:
+            continue
+        if len(stated) != digits or not set(stated) <= set(hexdigits):
+            problems.append(f"{name} must be {digits} hexadecimal digits, not {shown(stated)}")
+            continue
+        actual = await spool.digest(algorithm)
+        if stated != actual:
+            problems.append(
+                f"{name} is {stated}, but what arrived has {actual}; the file was changed on its way, send it again"
+            )
+            continue
+        right[algorithm] = actual
+    return right if len(right) == sum(bool(form.first(name)) for name in DIGEST_FIELDS) else None
+
+
+async def _inside(path: str, distribution: Distribution, problems: list[str]) -> tuple[bytes, CoreMetadata] | None:
+    """The metadata document in the file, if it is valid; compared with what the file name says."""
+    try:
+        raw, core = await asyncio.to_thread(_read, path, distribution)
+    except Invalid as error:
+        problems += error.problems
+        return None
+    document = _DOCUMENTS[distribution.kind]
+    if core.project != distribution.name:
+        problems.append(
+            f"{document} says that the project is {core.project!r}, the file name says {distribution.name!r}; build it again"
+        )
+    if core.version != distribution.version:
+        problems.append(
+            f"{document} says that the version is {core.version}, the file name says {distribution.version}; build it again"
+        )
+    return raw, core
+
+
+def _read(path: str, distribution: Distribution) -> tuple[bytes, CoreMetadata]:
+    raw = read_metadata(path, distribution)
+    return raw, parse_metadata(raw, _DOCUMENTS[distribution.kind])
