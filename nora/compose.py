@@ -118,8 +118,6 @@ def _access(settings: Settings, plugins: Plugins, stack: AsyncExitStack) -> Acce
         return Access(False, False, ())
     users = HtpasswdFile(settings.auth.htpasswd_file)
     stack.callback(users.close)
-    for problem in users.problems():
-        log.warning("htpasswd file", extra={"problem": problem})
     return Access(True, settings.auth.anonymous_read, (users, *plugins.authenticators))
 
 

@@ -9,11 +9,18 @@ from typing import Protocol
 
 
 class ByteSource(Protocol):
-    """Bytes that are on disk or on their way there. Made and read by the host only."""
+    """Bytes that are on disk or can be fetched. Made and read by the host only."""
 
     @property
     def size(self) -> int | None:
         """Length in bytes; ``None`` until it is known."""
+
+    async def start(self) -> None:
+        """Begin to fetch what is not held; return when the first bytes may be sent. Needed before all that follows.
+
+        Raises:
+            NotFound, UpstreamError, StorageFull: it cannot be had; nothing was sent yet, so the client can be told.
+        """
 
     def available(self) -> int:
         """How many bytes from the beginning may be sent now."""

@@ -60,11 +60,16 @@ def page_answer(request: Request, page: Page) -> Outgoing:
 
 async def content_answer(request: Request, content: Content) -> Outgoing:
     """A file, a part of it, or 304. The source is closed here unless the answer takes it along."""
-    source, size = content.source, content.source.size
+    source = content.source
     fields = [("cache-control", FILE_CACHE_CONTROL), *content.headers.items()]
     if content.etag:
         fields.append(("etag", f'"{content.etag}"'))
-    decision: Decision = _decide(request, content.etag, size)
+    decision = _decide(request, content.etag, source.size)
+    if isinstance(decision, Full | Partial) and not (is_head(request) and source.size is not None):
+        # Before the head goes out: what fails up to here is still an honest status.
+        await source.start()
+        decision = _decide(request, content.etag, source.size)
+    size = source.size
     match decision:
         case NotModified():
             await source.aclose()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -80,7 +80,9 @@ def build_app(mounts: Iterable[Mount], dispatcher: Dispatcher, readiness: Readin
             "TOUCHUP": True,
         }
     )
-    problems = []
+    mounts = list(mounts)
+    if problems := shadowed(mounts):
+        raise ConfigurationError(problems)
     for mount in mounts:
         for route in mount.routes:
             try:
@@ -98,6 +100,22 @@ def build_app(mounts: Iterable[Mount], dispatcher: Dispatcher, readiness: Readin
         raise ConfigurationError(problems)
     _add_host_routes(app, dispatcher, readiness)
     return app
+
+
+def shadowed(mounts: Sequence[Mount]) -> list[str]:
+    """Problems of registries that are mounted at an address which another registry answers, such as its ``/simple/``."""
+    problems = []
+    for outer in mounts:
+        taken = {route.rule.split("/")[1] for route in outer.routes}
+        for inner in mounts:
+            if inner is outer or not inner.path.startswith(outer.path):
+                continue
+            segment = inner.path.removeprefix(outer.path).split("/")[0]
+            if segment in taken and segment:
+                problems.append(
+                    f"registries.{inner.name}.path: {inner.path} is an address of registry {outer.name}; give another path"
+                )
+    return problems
 
 
 def _add_host_routes(app: App, dispatcher: Dispatcher, readiness: Readiness) -> None:

@@ -37,7 +37,7 @@ from nora.registry.publish import Publisher
 from nora.registry.sources import Owned, Source, listing_of, owner_among
 from nora.store.protocol import SHA256_PATTERN, Store
 from nora.tasks import SingleFlight
-from nora.upstream.downloads import Downloads, Fetched, Wanted, strongest
+from nora.upstream.downloads import ColdSource, Downloads, Fetched, Wanted, strongest
 from nora.upstream.pins import Pin
 
 log = logging.getLogger(__name__)
@@ -277,13 +277,14 @@ class HostRegistry(Registry[RegistryConfig]):
                 pin = Pin(name=file.name, sha256=fetched.sha256, size=fetched.size, digests=file.digests)
                 await owned.source.pins.add(project, pin)
 
-        source = await self._downloads.join(
+        join = functools.partial(
+            self._downloads.join,
             owned.source.listings.upstream,
             Wanted.of(self.name, project, file),
             timeout_seconds=self._proxy_timeout,
             kept=kept,
         )
-        return Content(file.name, source, etag=etag)
+        return Content(file.name, ColdSource(file.size, join), etag=etag)
 
 
 def _etag(file: File, algorithm: str) -> str:

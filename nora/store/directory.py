@@ -51,6 +51,9 @@ class BlobSource:
         self._file = file
         self.size: int = os.fstat(file.fileno()).st_size
 
+    async def start(self) -> None:
+        """Nothing to fetch."""
+
     def available(self) -> int:
         """All of it."""
         return self.size

@@ -13,7 +13,7 @@ from nora.api import DigestMismatch, File, NotFound, StorageFull, UpstreamInvali
 from nora.store.protocol import Store
 from nora.store.spool import FileSpool
 from nora.tasks import Tasks
-from nora.upstream.client import Upstream, UpstreamClient, check_status
+from nora.upstream.client import Upstream, UpstreamClient, check_status, shown_url
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class Flight:
 
 
 class FlightSource:
-    """Reads a file that is being fetched. Implements :class:`nora.api.ByteSource`."""
+    """Reads a file that is being fetched."""
 
     def __init__(self, flight: Flight) -> None:
         self._flight = flight
@@ -157,6 +157,52 @@ class FlightSource:
         if not self._left:
             self._left = True
             self._flight.leave()
+
+
+class ColdSource:
+    """A file that is fetched when it is asked for, and not for HEAD or a 304. Implements :class:`nora.api.ByteSource`.
+
+    ``join`` makes it a reader of the shared download.
+    """
+
+    def __init__(self, size: int | None, join: Callable[[], Awaitable[FlightSource]]) -> None:
+        self._size, self._join = size, join
+        self._source: FlightSource | None = None
+
+    @property
+    def size(self) -> int | None:
+        """Length in bytes, as announced or as the upstream says."""
+        return self._source.size if self._source is not None else self._size
+
+    @property
+    def complete(self) -> bool:
+        """Whether all bytes may be sent."""
+        return self._source is not None and self._source.complete
+
+    async def start(self) -> None:
+        """See :class:`nora.api.ByteSource`."""
+        if self._source is None:
+            self._source = await self._join()
+        await self._source.wait(0)
+
+    def available(self) -> int:
+        """Bytes that may be sent now."""
+        return self._source.available() if self._source is not None else 0
+
+    async def wait(self, beyond: int) -> None:
+        """See :class:`nora.api.ByteSource`."""
+        assert self._source is not None, "started before it is read"
+        await self._source.wait(beyond)
+
+    def open(self) -> int:
+        """A new descriptor, which the caller closes."""
+        assert self._source is not None, "started before it is read"
+        return self._source.open()
+
+    async def aclose(self) -> None:
+        """Leave the download, which goes on without us."""
+        if self._source is not None:
+            await self._source.aclose()
 
 
 class Downloads:
@@ -203,7 +249,7 @@ class Downloads:
             log.log(level, "file not fetched", extra={"project": wanted.project, "file": wanted.name, "error": str(error)})
             flight.end(error)
         except BaseException:
-            flight.end(UpstreamUnavailable(wanted.url, "the server is shutting down"))
+            flight.end(UpstreamUnavailable(shown_url(wanted.url), "the server is shutting down"))
             raise
         finally:
             self._flights.pop(wanted, None)
@@ -233,7 +279,7 @@ class Downloads:
         async for chunk in answer.chunks():
             await spool.write(chunk)
             if size is not None and spool.size > size:
-                raise UpstreamInvalid(wanted.url, f"sent more than the {size} bytes that were announced")
+                raise UpstreamInvalid(shown_url(wanted.url), f"sent more than the {size} bytes that were announced")
         await spool.finish()
         fetched = await self._verify(wanted, spool, algorithm, size)
         flight.size = fetched.size
@@ -244,13 +290,13 @@ class Downloads:
 
     async def _verify(self, wanted: Wanted, spool: FileSpool, algorithm: str | None, size: int | None) -> Fetched:
         if size is not None and spool.size != size:
-            raise UpstreamInvalid(wanted.url, f"sent {spool.size} of the {size} bytes that were announced")
+            raise UpstreamInvalid(shown_url(wanted.url), f"sent {spool.size} of the {size} bytes that were announced")
         # A weaker digest beside the sha256 is not checked: it could say nothing that the stronger one does not.
         for name in {algorithm, "sha256"} & set(dict(wanted.digests)):
             assert name is not None
             expected, actual = dict(wanted.digests)[name], await spool.digest(name)
             if actual != expected:
-                raise DigestMismatch(wanted.url, name, expected, actual)
+                raise DigestMismatch(shown_url(wanted.url), name, expected, actual)
         return Fetched(await spool.digest("sha256"), spool.size)
 
     async def _keep(
@@ -278,5 +324,5 @@ def strongest(digests: dict[str, str]) -> str | None:
 
 def _agreed_size(wanted: Wanted, content_length: int | None) -> int | None:
     if wanted.size is not None and content_length is not None and wanted.size != content_length:
-        raise UpstreamInvalid(wanted.url, f"offers {content_length} bytes, its index announces {wanted.size}")
+        raise UpstreamInvalid(shown_url(wanted.url), f"offers {content_length} bytes, its index announces {wanted.size}")
     return wanted.size if wanted.size is not None else content_length

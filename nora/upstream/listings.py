@@ -15,7 +15,7 @@ from nora.api import Document, Listing, ProxyConfig, ProxyFormat, UpstreamError
 from nora.lru import BoundedCache
 from nora.store.protocol import FORMAT, Store, segment
 from nora.tasks import SingleFlight, Tasks
-from nora.upstream.client import Upstream, UpstreamClient, UpstreamResponse, check_status
+from nora.upstream.client import Upstream, UpstreamClient, UpstreamResponse, check_status, shown_url
 from nora.upstream.freshness import Fresh, Miss, Revalidate, judge, negative_ttl
 
 log = logging.getLogger(__name__)
@@ -253,7 +253,7 @@ class UpstreamListings:
             self._heads.put(project, head)
             return head
         if held is not None:
-            log.warning("project was withdrawn upstream", extra={"project": project, "upstream": self.upstream.url})
+            log.warning("project was withdrawn upstream", extra={"project": project, "upstream": shown_url(self.upstream.url)})
             await self._store.delete(self._key(project))
         self._heads.discard(project)
         self._parsed.discard(project)

@@ -1,8 +1,8 @@
 """httpx's API over aiohttp's connections.
 
-httpx's own asynchronous transport costs several times the CPU, per request and per byte; why we do not use it:
-``docs/rationale.md``, "Upstream client". Besides speed this module has one duty: **a body that broke off never ends normally**
-(RFC 9112 8), because whatever ends normally is cached and served.
+httpx's own asynchronous transport costs about four times the CPU per request with 32 in flight, and nearly three times per
+byte. Besides speed this module has one duty: **a body that broke off never ends normally** (RFC 9112 8), because whatever ends
+normally is cached and served.
 """
 
 from __future__ import annotations
