@@ -195,6 +195,8 @@ class HostRegistry(Registry[RegistryConfig]):
         return await self._publisher.publish(project, file, content, sidecars or {})
 
     async def _resolve(self, project: str) -> Resolved:
+        if not self._index.storable(project):
+            raise NotFound("project", project[:200])
         manifest = await self._index.newest(project)
         owner = owner_of(project, hosted=manifest is not None, merge_upstream=self._merge_upstream)
         owned = None

@@ -32,9 +32,6 @@ class ServerError(Exception):
 class LiveServer:
     """``nora serve`` on a free port of the loopback interface, as a context manager.
 
-    >>> with LiveServer(Path("storage"), CONFIG) as server:  # doctest: +SKIP
-    ...     httpx.get(f"{server.url}/health")
-
     The process gets this one's environment without the variables that begin with ``NORA_``, so that a test means the same
     everywhere; loopback addresses are reached without a proxy. Its current directory is a temporary one: give absolute paths.
 

@@ -18,8 +18,8 @@ MAX_FIELDS_BYTES = 8 << 20
 MAX_PARTS = 2_000
 MAX_HEADER_BYTES = 16 << 10
 MAX_DISPOSITION_BYTES = 1 << 10
-MAX_OVERHEAD_BYTES = 16 << 20
-"""Everything but the contents of files: fields, part headers, boundaries and what surrounds them."""
+MAX_OVERHEAD_BYTES = 4 << 20
+"""All that is not the value of a part: part headers, boundaries, padding."""
 
 FILE_LIMITS = {"gpg_signature": 64 << 10, "attestations": 1 << 20}
 """Further files that uploaders send, and their limits in bytes."""
@@ -29,7 +29,6 @@ DIGEST_FIELDS = {"md5_digest": "md5", "sha256_digest": "sha256", "blake2_256_dig
 
 # RFC 2046 5.1.1: 1 to 70 of these characters, the last one not a space.
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
-_TOO_MANY_PARTS = f"the form has more than {MAX_PARTS} parts; send fewer fields"
 _AGAIN = "send it with a current upload client such as twine"
 _MALFORMED = f"the body is not well-formed multipart/form-data: a boundary or a part's header fields are broken; {_AGAIN}"
 
@@ -74,16 +73,12 @@ async def read_form(body: AsyncIterator[bytes], content_type: str, spool: Spool)
     async for piece in body:
         data = piece
         if not begun:
-            # distutils and some scripts send a line break before the first boundary; anything else there is a fault.
+            # distutils and some scripts send a line break before the first boundary. The parser would look for it further on.
             data = piece.lstrip(b"\r\n")
-            if not data:
-                continue
-            if data[0] != 0x2D:
-                raise Invalid(_MALFORMED)
-            begun = True
+            begun = bool(data)
         # The parser is fast except where it meets a boundary; RFC 2046 5.1.1 forbids one in a part, so there are few.
         if delimiters.add(data) > MAX_PARTS:
-            raise Invalid(_TOO_MANY_PARTS)
+            raise Invalid(f"the form has more than {MAX_PARTS} parts; send fewer fields")
         try:
             parser.write(data)
         except FormParserError:
@@ -112,7 +107,12 @@ def _boundary(content_type: str) -> bytes:
 
 
 class _Counter:
-    """Counts a sequence of bytes in a stream, also where it lies across the border of two pieces."""
+    """Counts a sequence of bytes in a stream, also where it lies across the border of two pieces.
+
+    >>> counter = _Counter(b"abc")
+    >>> [counter.add(piece) for piece in (b"abcab", b"c", b"a", b"b", b"cabcabca", b"bc")]
+    [1, 2, 2, 2, 5, 6]
+    """
 
     def __init__(self, wanted: bytes) -> None:
         self._wanted = wanted
@@ -142,18 +142,17 @@ class _Parts:
         self._files: dict[str, bytes] = {}
         self._filename: str | None = None
         self._has_content = False
-        self._parts = 0
         self._fields_bytes = 0
         self._overhead_bytes = 0
         self._disposition: str | None = None
-        self._begin_part()
+        self.begin_part()
 
     def parser(self, boundary: bytes) -> MultipartParser:
         """A parser that reports to this object."""
         return MultipartParser(
             boundary,
             {
-                "on_part_begin": self.on_part_begin,
+                "on_part_begin": self.begin_part,
                 "on_header_field": self.on_header_field,
                 "on_header_value": self.on_header_value,
                 "on_header_end": self.on_header_end,
@@ -169,16 +168,21 @@ class _Parts:
         return Form(self._fields, self._filename, self._files)
 
     def check_overhead(self, size: int) -> None:
-        """Account for ``size`` more bytes of the body; the contents of files among them were taken off already."""
+        """Account for ``size`` more bytes of the body; what of them are values was taken off already."""
         self._overhead_bytes += size
         if self._overhead_bytes > MAX_OVERHEAD_BYTES and not self.ended:
-            raise TooLarge("the form without its file", MAX_OVERHEAD_BYTES)
+            raise TooLarge("the form without its values", MAX_OVERHEAD_BYTES)
 
-    def on_part_begin(self) -> None:
-        self._parts += 1
-        if self._parts > MAX_PARTS:
-            raise Invalid(_TOO_MANY_PARTS)
-        self._begin_part()
+    def begin_part(self) -> None:
+        self._header_field = bytearray()
+        self._header_value = bytearray()
+        self._header_bytes = 0
+        self._disposition = None
+        self._name = ""
+        self._is_content = False
+        self._is_ignored = False
+        self._limit = 0
+        self._value = bytearray()
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._count_header(end - start)
@@ -216,13 +220,12 @@ class _Parts:
             self._count_fields(len(self._name))
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        self._overhead_bytes -= end - start
         if self._is_content:
             # A slice of the whole is the same object: pieces that hold nothing but content are not copied.
             self.arrived.append(data[start:end])
-            self._overhead_bytes -= end - start
             return
         if self._is_ignored:
-            self._overhead_bytes -= end - start
             return
         if len(self._value) + end - start > self._limit:
             raise TooLarge(f"the form's part {shown(self._name)}", self._limit)
@@ -246,17 +249,6 @@ class _Parts:
 
     def on_end(self) -> None:
         self.ended = True
-
-    def _begin_part(self) -> None:
-        self._header_field = bytearray()
-        self._header_value = bytearray()
-        self._header_bytes = 0
-        self._disposition = None
-        self._name = ""
-        self._is_content = False
-        self._is_ignored = False
-        self._limit = 0
-        self._value = bytearray()
 
     def _begin_content(self, filename: str | None) -> None:
         if self._has_content:

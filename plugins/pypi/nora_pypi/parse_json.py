@@ -80,10 +80,11 @@ def _page_extra(page: Mapping[str, Any], meta: Mapping[str, Any], version: str) 
 
 def _status(value: Any) -> tuple[str, str]:
     """PEP 792. A status that nobody knows yet is taken for "active"."""
-    if not isinstance(value, dict) or (status := value.get("status")) not in STATUSES:
+    status = value.get("status") if isinstance(value, dict) else None
+    if not isinstance(status, str) or status.lower() not in STATUSES:
         return "active", ""
     reason = value.get("reason")
-    return status, reason if isinstance(reason, str) else ""
+    return status.lower(), reason if isinstance(reason, str) else ""
 
 
 def _files(project: NormalizedName, entries: list[Any], links: Links) -> tuple[File, ...]:

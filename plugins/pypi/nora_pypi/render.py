@@ -127,13 +127,15 @@ def _page_extra(listing: Listing) -> dict[str, Any]:
 
 
 def _versions(listing: Listing) -> list[str]:
-    """All versions, each once by PEP 440: the upstream's in its order and spelling, then those that only files tell."""
-    versions: dict[Version | str, str] = {}
-    for version in _texts(listing.extra.get("versions")):
-        versions.setdefault(parse_version(version) or version, version)
-    told = {parse_version(file.version) or file.version: file.version for file in listing.files if file.version}
-    missing = [version for key, version in told.items() if key not in versions]
-    return [*versions.values(), *sorted(missing, key=_order)]
+    """All versions: the upstream's own list as it is, then those that only files tell, each once by PEP 440."""
+    # The public index lists some versions in two spellings (0.12.1, 0.12.01): what it says is passed on.
+    versions = dict.fromkeys(_texts(listing.extra.get("versions")))
+    known: set[Version | str] = {parse_version(version) or version for version in versions}
+    for version in sorted({file.version for file in listing.files if file.version}, key=_order):
+        if (parsed := parse_version(version) or version) not in known:
+            known.add(parsed)
+            versions[version] = None
+    return list(versions)
 
 
 def _order(version: str) -> tuple[bool, Version, str]:
@@ -158,7 +160,10 @@ def _file_json(file: File, base: str) -> dict[str, Any]:
         entry["core-metadata"] = False
     if (signed := _signed(file)) is not None:
         entry["gpg-sig"] = signed
-    entry |= {key: value for key, value in file.extra.items() if key not in _FILE_KEYS and (file.url or _is_our_own(key))}
+    foreign = file.url is not None
+    for key, value in file.extra.items():
+        if key not in _FILE_KEYS and (foreign or _is_our_own(key)):
+            entry[key] = value  # noqa: PERF403 - a comprehension would build another dict for every file
     return entry
 
 
