@@ -90,14 +90,14 @@ def bind(settings: Settings) -> socket.socket:
         ) from error
 
 
-def announce(settings: Settings) -> None:
-    """Say where everything is."""
+def announce(settings: Settings, state: str) -> None:
+    """Say where everything is, and whether it is "ready" or only "listening"."""
     server = settings.server
     shown = f"[{server.host}]" if ":" in server.host else server.host
     for registry in settings.registries:
         extra = {"url": f"http://{shown}:{server.port}{registry.path}", "format": registry.format}
         log.info("registry %s", registry.name, extra=extra)
-    log.info("ready", extra={"version": __version__, "storage": settings.storage.path, "workers": server.workers})
+    log.info(state, extra={"version": __version__, "storage": settings.storage.path, "workers": server.workers})
 
 
 def _run_loop(settings: Settings, plugins: Plugins, sock: socket.socket, lifeline: int | None) -> None:
@@ -125,6 +125,6 @@ async def _serve(settings: Settings, plugins: Plugins, sock: socket.socket, life
             stop,
             composed.readiness,
             shutdown_timeout_seconds=settings.server.shutdown_timeout,
-            on_ready=(lambda: announce(settings)) if lifeline is None else (lambda: log.info("worker ready")),
+            on_ready=(lambda: announce(settings, "ready")) if lifeline is None else (lambda: log.info("worker ready")),
         )
     log.info("stopped")

@@ -52,7 +52,7 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for slot in range(self._settings.server.workers):
             self._start(slot)
-        announce(self._settings)
+        announce(self._settings, "listening")
         pause = RESTART_SECONDS
         due: dict[int, float] = {}
         while not self._stopping:

@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from sanic.request import Request
 
-from nora.api import Actor, Content, Invalid, NotFound, Right
+from nora.api import Actor, Content, NotFound, Right, TooLarge
 from nora.api.routes import Handler, Route
 from nora.auth.access import Access
 from nora.context import RequestContext, current_request
@@ -111,7 +111,7 @@ async def _buffer_body(request: Request) -> None:
     while stream.request_body and (piece := await stream.read()) is not None:
         total += len(piece)
         if total > MAX_BUFFERED_BODY:
-            raise Invalid(f"the body is larger than {MAX_BUFFERED_BODY} bytes")
+            raise TooLarge("the body", MAX_BUFFERED_BODY)
         pieces.append(piece)
     request.body = b"".join(pieces)
 

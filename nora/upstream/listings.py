@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 import time
 from collections.abc import Callable
 from typing import assert_never
 
 import msgspec
 
-from nora.api import Document, Listing, ProxyConfig, ProxyFormat, UpstreamError
+from nora.api import Document, Listing, NoraError, ProxyConfig, ProxyFormat, UpstreamError, UpstreamInvalid
 from nora.lru import BoundedCache
 from nora.store.protocol import FORMAT, Store, segment
 from nora.tasks import SingleFlight, Tasks
@@ -27,6 +28,7 @@ OUTAGE_SECONDS = 15.0
 INLINE_PARSE_BYTES = 64 * 1024
 MAX_HEADS = 20_000
 MAX_LISTED_FILES = 40_000
+_PLAIN_NAME = re.compile(r"(?!\.{1,2}\Z)[^/\\\x00-\x1f\x7f]+\Z")
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -262,8 +264,23 @@ class UpstreamListings:
 
     async def _parse(self, project: str, document: Document) -> Listing:
         if len(document.body) < INLINE_PARSE_BYTES:
-            return self._format.parse_listing(project, document)
-        return await asyncio.to_thread(self._format.parse_listing, project, document)
+            return self._parsed_now(project, document)
+        return await asyncio.to_thread(self._parsed_now, project, document)
+
+    def _parsed_now(self, project: str, document: Document) -> Listing:
+        try:
+            listing = self._format.parse_listing(project, document)
+        except NoraError:
+            raise
+        except Exception as error:
+            # A format's mistake with somebody else's bytes: theirs is the answer that cannot be used.
+            log.exception("format failed to read a listing", extra={"project": project})
+            raise UpstreamInvalid(shown_url(document.url), "its answer could not be read") from error
+        # PROXY-15: whatever a format lets through, no name becomes a path.
+        if all(_PLAIN_NAME.match(file.name) for file in listing.files):
+            return listing
+        plain = tuple(file for file in listing.files if _PLAIN_NAME.match(file.name))
+        return msgspec.structs.replace(listing, files=plain)
 
     def _remember(self, project: str, head: Head, listing: Listing) -> None:
         self._heads.put(project, head)

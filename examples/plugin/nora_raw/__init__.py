@@ -1,0 +1,1 @@
+"""Raw files for Nora: any file, by project and name."""
