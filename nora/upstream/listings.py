@@ -12,7 +12,7 @@ from typing import assert_never
 
 import msgspec
 
-from nora.api import Document, Listing, NoraError, ProxyConfig, ProxyFormat, UpstreamError, UpstreamInvalid
+from nora.api import Document, Listing, NoraError, ProxyConfig, ProxyFormat, StorageFull, UpstreamError, UpstreamInvalid
 from nora.lru import BoundedCache
 from nora.store.protocol import FORMAT, Store, segment
 from nora.tasks import SingleFlight, Tasks
@@ -233,7 +233,7 @@ class UpstreamListings:
             etag=response.headers.get("etag", ""),
             last_modified=response.headers.get("last-modified", ""),
         )
-        await self._store.put(self._key(project), encode(head, response.body))
+        await self._keep(project, head, response.body)
         self._remember(project, head, listing)
         self._down_until = 0.0
         return head
@@ -243,7 +243,7 @@ class UpstreamListings:
         if stored is None or stored[0].digest != held.digest:
             return await self._ask(project, None)
         head = msgspec.structs.replace(held, validated_at=self._clock())
-        await self._store.put(self._key(project), encode(head, stored[1]))
+        await self._keep(project, head, stored[1])
         self._heads.put(project, head)
         self._down_until = 0.0
         return head
@@ -251,7 +251,7 @@ class UpstreamListings:
     async def _absent(self, project: str, held: Head | None) -> Head | None:
         if held is not None and self._config.keep_withdrawn and (stored := await self._stored(project)):
             head = msgspec.structs.replace(stored[0], validated_at=self._clock(), withdrawn=True)
-            await self._store.put(self._key(project), encode(head, stored[1]))
+            await self._keep(project, head, stored[1])
             self._heads.put(project, head)
             return head
         if held is not None:
@@ -261,6 +261,13 @@ class UpstreamListings:
         self._parsed.discard(project)
         self._absent_until.put(project, self._clock() + negative_ttl(self._config.metadata_ttl))
         return None
+
+    async def _keep(self, project: str, head: Head, body: bytes) -> None:
+        try:
+            await self._store.put(self._key(project), encode(head, body))
+        except (StorageFull, OSError) as error:
+            # It can be served all the same, as long as it is in memory.
+            log.error("listing could not be kept", extra={"project": project, "error": str(error)})
 
     async def _parse(self, project: str, document: Document) -> Listing:
         if len(document.body) < INLINE_PARSE_BYTES:
