@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import time
 from typing import Any
@@ -50,7 +51,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str)
+        return json.dumps({name: _json_value(value) for name, value in entry.items()})
 
 
 def configure(level: str, form: str) -> None:
@@ -63,6 +64,13 @@ def configure(level: str, form: str) -> None:
     # Sanic's own words are about its own machinery; ours tell what happened.
     logging.getLogger("sanic").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def _json_value(value: Any) -> Any:
+    """The value itself if it is a plain one in JSON's sense, else as text."""
+    if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return str(value)
 
 
 def _one_line(text: str) -> str:

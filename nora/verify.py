@@ -37,14 +37,19 @@ def verify_storage(root: Path) -> Report:
     report = Report()
     # Manifests first: what they name was there before them, so a server at work cannot make a false alarm.
     for folder in sorted((root / "index").glob("*/*")):
-        _check_project(root, folder, report)
-    for path in sorted((root / "cache").glob("*/*/pages/*")):
+        if folder.is_dir():
+            _check_project(root, folder, report)
+    for path in _files(root / "cache", "*/*/pages/*"):
         report.pages += 1
         if (data := _read(path)) is not None and decode_page(data) is None:
             report.problems.append(f"{path.relative_to(root)}: the cached page is damaged; remove it")
-    for path in sorted((root / "blobs").glob("*/*/*")):
+    for path in _files(root / "blobs", "*/*/*"):
         _check_blob(root, path, report)
     return report
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    return sorted(path for path in folder.glob(pattern) if path.is_file())
 
 
 def _check_blob(root: Path, path: Path, report: Report) -> None:

@@ -40,6 +40,13 @@ class Mount:
     routes: Iterable[Route]
 
 
+class TolerantRequest(Request):
+    """Sanic builds a stand-in request (method ``NONE``) to answer one that it cannot read, out of the address that it cannot read."""
+
+    def __init__(self, url_bytes: bytes, *args: Any, **kwargs: Any) -> None:
+        super().__init__(b"/" if kwargs.get("method") == "NONE" else url_bytes, *args, **kwargs)
+
+
 class PlainErrors(ErrorHandler):
     """Answers what went wrong before or outside of a handler."""
 
@@ -66,7 +73,7 @@ def build_app(mounts: Iterable[Mount], dispatcher: Dispatcher, readiness: Readin
     Raises:
         ConfigurationError: two registries want the same address.
     """
-    app = Sanic(f"nora_{secrets.token_hex(4)}", configure_logging=False, strict_slashes=True)
+    app = Sanic(f"nora_{secrets.token_hex(4)}", configure_logging=False, strict_slashes=True, request_class=TolerantRequest)
     app.error_handler = PlainErrors(dispatcher)
     app.config.update(
         {
@@ -83,6 +90,7 @@ def build_app(mounts: Iterable[Mount], dispatcher: Dispatcher, readiness: Readin
     mounts = list(mounts)
     if problems := shadowed(mounts):
         raise ConfigurationError(problems)
+    _add_host_routes(app, dispatcher, readiness)
     for mount in mounts:
         for route in mount.routes:
             try:
@@ -94,11 +102,12 @@ def build_app(mounts: Iterable[Mount], dispatcher: Dispatcher, readiness: Readin
                     stream="GET" not in route.methods,
                 )
             except RouteExists:
-                problems.append(f"registries.{mount.name}.path: {mount.path} overlaps with another registry's addresses")
+                problems.append(
+                    f"registries.{mount.name}.path: {mount.path} overlaps with addresses of another registry or the host"
+                )
                 break
     if problems:
         raise ConfigurationError(problems)
-    _add_host_routes(app, dispatcher, readiness)
     return app
 
 

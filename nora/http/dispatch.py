@@ -26,7 +26,7 @@ access_log = logging.getLogger("nora.access")
 MAX_BUFFERED_BODY = 1024 * 1024
 """What a handler without ``stream`` may be sent."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 
 
 class Dispatcher:
@@ -39,7 +39,7 @@ class Dispatcher:
     def guard(self, route: Route, registry: str) -> Handler:
         """The handler that Sanic calls for a declared route. ``registry`` is a name for the log."""
 
-        async def guarded(request: Request, **raw: str) -> Outgoing:
+        async def guarded(request: Request, **raw: Any) -> Outgoing:
             return await self.run(request, registry, lambda: self._serve(request, route, raw))
 
         # Sanic must not read the body before the rights are known; whoever may not write sends nothing into memory.
@@ -64,10 +64,13 @@ class Dispatcher:
             outgoing.on_sent = lambda sent: _log(request, sent, registry, request_id, actor, time.perf_counter() - started)
         return outgoing
 
-    async def _serve(self, request: Request, route: Route, raw: dict[str, str]) -> Outgoing:
+    async def _serve(self, request: Request, route: Route, raw: dict[str, Any]) -> Outgoing:
         actor = await self._access.authorize(request.headers.get("authorization"), route.right)
         current_request.set(RequestContext(current_request.get().request_id, actor))
-        parameters = {name: decode_parameter(value, path=f"<{name}:path>" in route.rule) for name, value in raw.items()}
+        parameters = {
+            name: decode_parameter(value, path=f"<{name}:path>" in route.rule) if isinstance(value, str) else value
+            for name, value in raw.items()
+        }
         if not route.stream and route.right is not Right.READ:
             await _buffer_body(request)
         result = await route.handler(request, **parameters)
@@ -95,7 +98,7 @@ def decode_parameter(raw: str, *, path: bool = False) -> str:
         raise NotFound("path", shown) from None
     if _CONTROL.search(text) or text.count("/") != (raw.count("/") if path else 0):
         raise NotFound("path", shown)
-    if path and any(segment in ("", ".", "..") for segment in text.split("/")):
+    if any(segment in ("", ".", "..") for segment in text.split("/")):
         raise NotFound("path", shown)
     return text
 

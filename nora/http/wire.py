@@ -26,10 +26,14 @@ log = logging.getLogger(__name__)
 
 Fields = Iterable[tuple[str, str]]
 
+BODILESS = frozenset({204, 304})
+"""Statuses whose answers end with the head (RFC 9112 6.3)."""
 PIECE_BYTES = 256 * 1024
 """Largest write that is not followed by a look at the client's pace."""
 LINGER_SECONDS = 60
 """How long a client that was refused may go on sending its body, so that it comes to read why (RFC 9112 9.6)."""
+EXPECTING_LINGER_SECONDS = 5
+"""The same for a client that asked beforehand whether it should send it at all."""
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _FORBIDDEN = str.maketrans("", "", "\r\n\x00")
@@ -114,13 +118,13 @@ class Outgoing(BaseHTTPResponse):
     async def transmit(self, stream: Any) -> None:
         """Write head and body."""
         head = head_bytes(self.status, self.framed(stream), keep_alive=stream.keep_alive)
-        body = b"" if self.head_only else self.body or b""
+        body = b"" if self.head_only or self.status in BODILESS else self.body or b""
         await write(stream, head, body)
         self.bytes_sent = len(body)
 
     def framed(self, stream: Any) -> list[tuple[str, str]]:
         """The fields with Content-Length, where the status allows one (RFC 9110 8.6)."""
-        if self.status in (204, 304):
+        if self.status in BODILESS:
             return self.fields
         return [*self.fields, ("content-length", str(self.content_length))]
 
@@ -144,15 +148,13 @@ def settle_unread_body(stream: Any) -> None:
     if not stream.request_body:
         return
     stream.keep_alive = False
-    if stream.expecting_continue:
-        # The client waits for our word before it sends the body, and this answer is our last one.
-        stream.expecting_continue = False
-        stream.request_body = None
-        return
+    # A client that waits for our word before it sends the body gets this answer instead, and need not send it.
+    linger_seconds = EXPECTING_LINGER_SECONDS if stream.expecting_continue else LINGER_SECONDS
+    stream.expecting_continue = False
     # Sanic reads and drops the rest after the answer, up to this size; time is the limit that matters.
     stream.protocol.request_max_size = stream.request_max_size = float("inf")
     transport = stream.protocol.transport
-    asyncio.get_running_loop().call_later(LINGER_SECONDS, _abort_if_open, transport)
+    asyncio.get_running_loop().call_later(linger_seconds, _abort_if_open, transport)
 
 
 def _abort_if_open(transport: Any) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 from nora.api import File
 from nora.index.manifest import Manifest, decode
 from nora.lru import BoundedCache
-from nora.store.protocol import Store, segment
+from nora.store.protocol import MAX_SEGMENT_BYTES, Store, segment
 
-MAX_SEGMENT_BYTES = 255
+_MANIFEST = re.compile(r"\d{12}\.json\Z", re.ASCII)
 
 
 class Index:
@@ -25,6 +26,7 @@ class Index:
         self._store = store
         self.prefix = f"index/{segment(registry)}"
         self._newest: BoundedCache[str, Manifest | None] = BoundedCache(max_files)
+        self._begun: set[str] = set()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def newest(self, project: str) -> Manifest | None:
@@ -35,7 +37,7 @@ class Index:
         known = self._newest.get(project)
         serial = known.serial if known else 0
         if project not in self._newest:
-            serials = [int(name[:-5]) for name in await self._store.names(folder) if name.endswith(".json")]
+            serials = [int(name[:-5]) for name in await self._store.names(folder) if _MANIFEST.match(name)]
             serial = max(serials, default=0)
             known = await self._read(folder, serial) if serial else None
         elif not await self._store.exists(self._key(folder, serial + 1)):
@@ -67,9 +69,18 @@ class Index:
                     self._newest.put(project, changed, weight=1 + len(changed.files))
                     return changed
 
-    async def projects(self) -> list[str]:
-        """Folder names of all projects that were ever hosted here, see :func:`nora.store.protocol.segment`."""
-        return await self._store.names(self.prefix)
+    async def projects(self) -> tuple[list[str], bool]:
+        """Folder names of all projects that were ever hosted here, see :func:`nora.store.protocol.segment`.
+
+        With them, whether that may be remembered until the folder of folders changes: not so while one of them is still empty,
+        because its first manifest is on its way or was never written.
+        """
+        found = await self._store.names(self.prefix)
+        for name in found:
+            if name not in self._begun and await self._store.exists(self._key(f"{self.prefix}/{name}", 1)):
+                self._begun.add(name)
+        begun = [name for name in found if name in self._begun]
+        return begun, len(begun) == len(found)
 
     def storable(self, project: str) -> bool:
         """Whether a project of this name can be stored."""

@@ -105,16 +105,19 @@ class HostRegistry(Registry[RegistryConfig]):
 
     async def projects(self) -> ProjectNames:
         """See :class:`Registry`."""
-        prefixes = (self._index.prefix, *(source.listings.pages_prefix for source in self._sources))
+        held = [source.listings.pages_prefix for source in self._sources]
+        prefixes = (self._index.prefix, *held)
         markers = [await self._store.marker(prefix) for prefix in prefixes]
         state = "|".join(marker or "" for marker in markers)
         if self._names is not None and None not in markers and self._names[0] == state:
             return self._names[1]
-        names = sorted({unquote(name) for prefix in prefixes for name in await self._store.names(prefix)})
+        hosted, settled = await self._index.projects()
+        found_names = {unquote(name) for prefix in held for name in await self._store.names(prefix)}
+        names = sorted(found_names.union(map(unquote, hosted)))
         digest = new_sha256("\n".join(names).encode()).hexdigest()
         found = ProjectNames(names=tuple(names), revision=digest[:32])
         # Remembered under the state from before the folders were read: a change in between is seen next time.
-        self._names = (state, found)
+        self._names = (state, found) if settled else None
         return found
 
     async def listing(self, project: str) -> Listing:

@@ -10,7 +10,7 @@ import msgspec
 from nora.api import File, Listing, UpstreamError
 from nora.store.protocol import SHA256_PATTERN, Store, blob_key
 from nora.upstream.listings import Head, UpstreamListings
-from nora.upstream.pins import Pin, Pins, apply, fits
+from nora.upstream.pins import Pin, Pins, apply, fits, revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Owned:
     @property
     def revision(self) -> str:
         """Changes whenever the listing does."""
-        return f"{self.head.revision}.{len(self.pins)}"
+        return f"{self.head.revision}.{revision(self.pins)}"
 
     def pinned(self, file: File) -> File:
         """The file with what its pin adds, if it has one."""
@@ -47,11 +47,14 @@ async def owner_among(sources: Sequence[Source], project: str) -> Owned | None:
         UpstreamError: one that might own the name failed. A later one is asked instead only if it is known to have served the
             project, so that a failure never hands a name to somebody else.
     """
-    for position, source in enumerate(sources):
+    left = list(sources)
+    while left:
+        source = left.pop(0)
         try:
             head = await source.listings.head(project)
         except UpstreamError:
-            if not any([await later.listings.knows(project) for later in sources[position + 1 :]]):
+            left = [later for later in left if await later.listings.knows(project)]
+            if not left:
                 raise
             continue
         if head is not None:

@@ -89,7 +89,7 @@ class DirectoryStore:
             root.mkdir(parents=True, exist_ok=True)
             marker = root / "FORMAT"
             if not marker.exists():
-                if any(entry.name not in ("lost+found", "tmp") for entry in root.iterdir()):
+                if any(entry.name not in ("FORMAT", "lost+found", "tmp") for entry in root.iterdir()):
                     raise StoreError(f"{root}: is not empty and not a store of Nora's; give an empty directory")
                 _write_new(root / "tmp", marker, msgspec.json.encode({"format": FORMAT}))
             cls.check_format(root)

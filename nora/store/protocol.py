@@ -16,6 +16,8 @@ from nora.api import ByteSource, Spool
 FORMAT = 1
 """Number of the layout; written into every stored document."""
 
+MAX_SEGMENT_BYTES = 255
+"""What file systems take; longer names cannot be stored."""
 SHA256_PATTERN = re.compile(r"[0-9a-f]{64}\Z")
 
 

@@ -71,6 +71,8 @@ class FileSpool(Spool):
         self._size = 0
         self._job: asyncio.Future[None] | None = None
         self._finished = False
+        self._closed = False
+        self._error: BaseException | None = None
         self.written = 0
         """Bytes that are in the file and may be read from it."""
         self.on_progress: Callable[[], None] = lambda: None
@@ -103,7 +105,7 @@ class FileSpool(Spool):
         self._waiting_bytes += len(data)
         self._size += len(data)
         if self._job is not None and self._job.done():
-            self._collect()
+            await self._settle()
         if self._waiting_bytes >= BATCH_BYTES and self._job is not None:
             await self._settle()
         if self._job is None and self._waiting_bytes >= self._batch_bytes:
@@ -113,8 +115,9 @@ class FileSpool(Spool):
         """See :class:`Spool`."""
         while self._job is not None or self._waiting:
             await self._settle()
-            if self._waiting:
+            if self._waiting and self._job is None:
                 self._start()
+        self._check()
         self._finished = True
 
     async def digest(self, algorithm: str) -> str:
@@ -133,12 +136,19 @@ class FileSpool(Spool):
 
     async def aclose(self) -> None:
         """Close and remove the file. Descriptors from :meth:`dup` stay readable."""
-        try:
-            if self._job is not None:
-                # A thread may still be writing: wait for it, or it would write into a reused descriptor.
-                await asyncio.shield(asyncio.gather(self._job, return_exceptions=True))
-        finally:
+        self._closed = True
+        if self._job is None or self._job.done():
+            self._release()
+            return
+        # A thread is still writing: the descriptor is closed when it is done, even if nobody waits for that any more. Otherwise it
+        # would write into whatever file gets the number next.
+        self._job.add_done_callback(lambda _: self._release())
+        await asyncio.wait([self._job])
+
+    def _release(self) -> None:
+        if self._fd >= 0:
             os.close(self._fd)
+            self._fd = -1
             self._path.unlink(missing_ok=True)
 
     def _start(self) -> None:
@@ -149,24 +159,30 @@ class FileSpool(Spool):
         self._job.add_done_callback(self._note_progress)
 
     def _note_progress(self, job: asyncio.Future[None]) -> None:
-        if not job.cancelled() and job.exception() is None:
-            self.on_progress()
-            # An eager spool's last bytes must not wait for the next ones.
-            if job is self._job and self._waiting and self._batch_bytes == 1:
-                self._job = None
-                self._start()
+        if job.cancelled():
+            return
+        if (error := job.exception()) is not None:
+            # What is lost stays lost: no later write or digest may pass for the whole.
+            self._error = error
+            return
+        if self._closed:
+            return
+        self.on_progress()
+        # An eager spool's last bytes must not wait for the next ones.
+        if job is self._job and self._waiting and self._batch_bytes == 1:
+            self._start()
 
     async def _settle(self) -> None:
         if self._job is not None:
             job = self._job
-            await asyncio.shield(job)
+            await asyncio.wait([job])
             if job is self._job:
-                self._collect()
+                self._job = None
+        self._check()
 
-    def _collect(self) -> None:
-        if self._job is not None:
-            job, self._job = self._job, None
-            job.result()
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
 
     def _flush(self, batch: list[bytes]) -> None:
         data = batch[0] if len(batch) == 1 else b"".join(batch)

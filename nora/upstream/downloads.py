@@ -19,7 +19,22 @@ log = logging.getLogger(__name__)
 
 HELD_BACK_BYTES = 64 * 1024
 """The end of a file that no client gets before the digest has matched."""
-STRENGTH = ("sha512", "sha384", "sha256", "blake2b_256", "sha3_256", "sha224", "sha1", "md5")
+STRENGTH = (
+    "sha512",
+    "sha3_512",
+    "blake2b",
+    "sha384",
+    "sha3_384",
+    "sha256",
+    "sha3_256",
+    "blake2b_256",
+    "blake2s",
+    "sha224",
+    "sha3_224",
+    "sha1",
+    "md5",
+)
+"""Algorithms that can be computed, the strongest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +86,8 @@ class Flight:
         self.size = size
         self.started.set()
 
-    def end(self, error: BaseException | None) -> None:
-        """It is over, with success or not."""
-        self.error = error
+    def end(self) -> None:
+        """It is over, with success or with ``error``."""
         self._over = True
         self.started.set()
         self.advance()
@@ -224,7 +238,8 @@ class Downloads:
         flight = self._flights.get(wanted)
         if flight is None:
             flight = self._flights[wanted] = Flight(wanted)
-            self._tasks.spawn(self._fly(flight, upstream, timeout_seconds, kept), f"download {wanted.name}")
+            task = self._tasks.spawn(self._fly(flight, upstream, timeout_seconds, kept), f"download {wanted.name}")
+            task.add_done_callback(lambda _: self._land(flight))
         source = flight.follow()
         try:
             await flight.started.wait()
@@ -243,16 +258,17 @@ class Downloads:
             async with AsyncExitStack() as stack:
                 fetched = await self._fetch(flight, upstream, timeout_seconds, stack, kept)
             log.info("file fetched", extra={"project": wanted.project, "file": wanted.name, "size": fetched.size})
-            flight.end(None)
         except Exception as error:
             level = logging.ERROR if isinstance(error, DigestMismatch) else logging.WARNING
             log.log(level, "file not fetched", extra={"project": wanted.project, "file": wanted.name, "error": str(error)})
-            flight.end(error)
-        except BaseException:
-            flight.end(UpstreamUnavailable(shown_url(wanted.url), "the server is shutting down"))
-            raise
-        finally:
-            self._flights.pop(wanted, None)
+            flight.error = error
+
+    def _land(self, flight: Flight) -> None:
+        """The task is over; it may have been cancelled before its first turn."""
+        self._flights.pop(flight.wanted, None)
+        if not flight.verified and flight.error is None:
+            flight.error = UpstreamUnavailable(shown_url(flight.wanted.url), "the server is shutting down")
+        flight.end()
 
     async def _fetch(
         self,

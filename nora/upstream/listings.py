@@ -12,9 +12,19 @@ from typing import assert_never
 
 import msgspec
 
-from nora.api import Document, Listing, NoraError, ProxyConfig, ProxyFormat, StorageFull, UpstreamError, UpstreamInvalid
+from nora.api import (
+    Document,
+    Listing,
+    NoraError,
+    NotFound,
+    ProxyConfig,
+    ProxyFormat,
+    StorageFull,
+    UpstreamError,
+    UpstreamInvalid,
+)
 from nora.lru import BoundedCache
-from nora.store.protocol import FORMAT, Store, segment
+from nora.store.protocol import FORMAT, MAX_SEGMENT_BYTES, Store, segment
 from nora.tasks import SingleFlight, Tasks
 from nora.upstream.client import Upstream, UpstreamClient, UpstreamResponse, check_status, shown_url
 from nora.upstream.freshness import Fresh, Miss, Revalidate, judge, negative_ttl
@@ -116,12 +126,17 @@ class UpstreamListings:
         Raises:
             UpstreamError: it failed, and nothing is held.
         """
+        if len(segment(project)) > MAX_SEGMENT_BYTES:
+            return None
         now = self._clock()
         known = self._heads.get(project)
         if known is not None and isinstance(self._judge(known, now), Fresh):
             return known
-        if known is None and (self._absent_until.get(project) or 0.0) > now:
-            return None
+        if known is None:
+            if self._is_absent(project, now):
+                return None
+            # After a restart, or in a worker that has not served the project yet.
+            known = await self._held(project)
         refresh = self._refreshes.start(project, lambda: self._refresh(project))
         if known is None:
             return await asyncio.shield(refresh)
@@ -132,6 +147,7 @@ class UpstreamListings:
         """The listing of an answer, and the head that it was made from: a newer one if the answer has changed since.
 
         Raises:
+            NotFound: the stored answer is gone, and the upstream does not know the project any more.
             UpstreamError: the stored answer is gone, and the upstream failed.
         """
         parsed = self._parsed.get(project)
@@ -143,7 +159,7 @@ class UpstreamListings:
             self._heads.discard(project)
             refreshed = await self._ask(project, None)
             if refreshed is None:
-                return head, Listing(project=project)
+                raise NotFound("project", project)
             return await self.listing(project, refreshed)
         current, body = stored
         listing = await self._parse(project, Document(url=current.url, content_type=current.content_type, body=body))
@@ -152,9 +168,7 @@ class UpstreamListings:
 
     async def knows(self, project: str) -> bool:
         """Whether an answer of this very upstream is held, of whatever age."""
-        head = self._heads.get(project)
-        if head is None and (stored := await self._stored(project)) is not None:
-            head = stored[0]
+        head = self._heads.get(project) or await self._held(project)
         return head is not None and head.upstream == self.upstream.url
 
     def _key(self, project: str) -> str:
@@ -166,6 +180,17 @@ class UpstreamListings:
         validated_at = head.validated_at if head else None
         return judge(validated_at=validated_at, now=now, ttl_seconds=self._config.metadata_ttl)
 
+    def _is_absent(self, project: str, now: float) -> bool:
+        until = self._absent_until.get(project)
+        # A clock that was set back must not make an absence last longer.
+        return until is not None and 0 < until - now <= negative_ttl(self._config.metadata_ttl)
+
+    async def _held(self, project: str) -> Head | None:
+        if len(segment(project)) > MAX_SEGMENT_BYTES:
+            return None
+        stored = await self._stored(project)
+        return stored[0] if stored else None
+
     async def _stored(self, project: str) -> tuple[Head, bytes] | None:
         data = await self._store.get(self._key(project))
         if data is None:
@@ -174,8 +199,7 @@ class UpstreamListings:
 
     async def _refresh(self, project: str) -> Head | None:
         # Another worker may have asked meanwhile, so the disk is looked at first.
-        stored = await self._stored(project)
-        held = stored[0] if stored else None
+        held = await self._held(project)
         now = self._clock()
         verdict = self._judge(held, now)
         match verdict:
@@ -249,7 +273,8 @@ class UpstreamListings:
         return head
 
     async def _absent(self, project: str, held: Head | None) -> Head | None:
-        if held is not None and self._config.keep_withdrawn and (stored := await self._stored(project)):
+        ours = held is not None and held.upstream == self.upstream.url
+        if ours and self._config.keep_withdrawn and (stored := await self._stored(project)):
             head = msgspec.structs.replace(stored[0], validated_at=self._clock(), withdrawn=True)
             await self._keep(project, head, stored[1])
             self._heads.put(project, head)

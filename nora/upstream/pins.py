@@ -6,10 +6,16 @@ says where the bytes are held and, for a file without any announced digest, what
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+
 import msgspec
 
 from nora.api import File
+from nora.lru import BoundedCache
 from nora.store.protocol import FORMAT, Store, segment
+
+MAX_PINNED_FILES = 20_000
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -43,25 +49,39 @@ class Pins:
     def __init__(self, store: Store, prefix: str) -> None:
         self._store = store
         self._prefix = f"{prefix}/pins"
-        self._known: dict[str, dict[str, Pin]] = {}
+        self._known: BoundedCache[str, tuple[str, dict[str, Pin]]] = BoundedCache(MAX_PINNED_FILES)
 
     async def of(self, project: str) -> dict[str, Pin]:
         """All pins of a project, by the pinned file's name."""
         folder = f"{self._prefix}/{segment(project)}"
         if not await self._store.exists(folder):
             return {}
-        known = self._known.setdefault(project, {})
-        for key in set(await self._store.names(folder)) - known.keys():
+        marker = await self._store.marker(folder)
+        known = self._known.get(project)
+        if known is not None and known[0] == marker:
+            return known[1]
+        pins = {}
+        for key in await self._store.names(folder):
             data = await self._store.get(f"{folder}/{key}")
             if data is not None and (pin := _decode(data)) is not None:
-                known[key] = pin
-        return {pin.name: pin for pin in known.values()}
+                pins[pin.name] = pin
+        if marker is not None:
+            self._known.put(project, (marker, pins), weight=1 + len(pins))
+        return pins
 
     async def add(self, project: str, pin: Pin) -> None:
-        """Remember what was fetched."""
-        key = segment(pin.name)
-        await self._store.put(f"{self._prefix}/{segment(project)}/{key}", msgspec.json.encode(pin))
-        self._known.setdefault(project, {})[key] = pin
+        """Remember what was fetched; in place of what was remembered of another file of this name."""
+        # Names of any length: only what is in the pin counts.
+        key = hashlib.sha256(pin.name.encode("utf-8", "surrogatepass")).hexdigest()[:40]
+        await self._store.put(f"{self._prefix}/{segment(project)}/{key}.json", msgspec.json.encode(pin))
+
+
+def revision(pins: Mapping[str, Pin]) -> str:
+    """Changes whenever what the pins add to a listing does; "" when there are none."""
+    if not pins:
+        return ""
+    made_of = "\n".join(f"{name} {pin.sha256}" for name, pin in sorted(pins.items()))
+    return hashlib.sha256(made_of.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 _decoder = msgspec.json.Decoder(Pin)

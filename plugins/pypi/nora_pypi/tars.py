@@ -60,6 +60,8 @@ class Reader:
         for _ in range(MAX_HEADERS):
             header = self._header()
             if header is None:
+                if own:
+                    raise Invalid(_BROKEN)
                 self._stream.drain()
                 return
             if header.type in _EXTENDED_TYPES:
@@ -69,8 +71,7 @@ class Reader:
             own = {}
             size = 0 if header.type in _WITHOUT_CONTENT else _decimal(values.get("size", ""), header.size)
             end = self._stream.position + _padded(size)
-            is_file = header.type in tarfile.REGULAR_TYPES and header.type != tarfile.GNUTYPE_SPARSE
-            yield Member(values.get("path", header.name), size, is_file, header.isdir())
+            yield Member(values.get("path", header.name), size, header.isreg(), header.isdir())
             self._stream.skip(end - self._stream.position)
         raise Invalid(f"the archive has more than {MAX_MEMBERS} members; leave out what is not source")
 
@@ -99,9 +100,10 @@ class Reader:
         self._extended_bytes += header.size
         if header.size > MAX_EXTENDED_BYTES or self._extended_bytes > MAX_EXTENDED_TOTAL_BYTES:
             raise Invalid(f"the tar archive has extended headers of more than {MAX_EXTENDED_BYTES} bytes; {REBUILD}")
-        data = self._stream.read(_padded(header.size))[: header.size]
-        if len(data) != header.size:
+        blocks = self._stream.read(_padded(header.size))
+        if len(blocks) != _padded(header.size):
             raise Invalid(_BROKEN)
+        data = blocks[: header.size]
         if header.type == tarfile.GNUTYPE_LONGNAME:
             own["path"] = data.partition(b"\0")[0].decode("utf-8", "replace")
         elif header.type in _PAX_TYPES:
@@ -193,7 +195,7 @@ def _pax(data: bytes) -> dict[str, str]:
         length = int(digits) if digits.isdigit() else 0
         record = data[space + 1 : position + length]
         key, equals, value = record.partition(b"=")
-        if not equals or not record.endswith(b"\n"):
+        if not equals or not record.endswith(b"\n") or position + length > len(data):
             raise Invalid(_BROKEN)
         if key in (b"path", b"size"):
             values[key.decode()] = value[:-1].decode("utf-8", "replace")

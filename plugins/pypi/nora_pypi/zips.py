@@ -125,7 +125,7 @@ def _entry(directory: bytes, position: int) -> tuple[Member, int]:
     extras = names + name_size
     end = extras + extra_size + comment_size
     raw_name = directory[names:extras]
-    if signature != b"PK\1\2" or end > len(directory) or not raw_name or b"\0" in raw_name:
+    if signature != b"PK\1\2" or end > len(directory) or b"\0" in raw_name:
         raise Invalid(_BROKEN)
     name = raw_name.decode("utf-8" if flags & _UTF8 else "cp437", "replace")
     if flags & _ENCRYPTED:

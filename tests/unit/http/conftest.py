@@ -1,0 +1,297 @@
+"""A real server in a thread of its own, and a client that sees every byte."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import uvloop
+
+from nora.api import RegistryBlueprint
+from nora.auth.access import Access
+from nora.http.app import Mount, Readiness, build_app
+from nora.http.dispatch import Dispatcher
+from nora.http.runner import listening_socket, serve
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+class CutError(Exception):
+    """The server ended the connection within an answer."""
+
+
+@dataclass
+class Answer:
+    """An answer as it came over the wire."""
+
+    status: int
+    reason: str
+    fields: list[tuple[str, str]]
+    body: bytes = b""
+
+    def __getitem__(self, name: str) -> str | None:
+        """A field's value; several are one list."""
+        return ", ".join(value for given, value in self.fields if given == name) or None
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.fields]
+
+
+class Connection:
+    """A client's side of a connection."""
+
+    def __init__(self, port: int, receive_buffer: int | None = None) -> None:
+        self.sock = socket.socket()
+        if receive_buffer:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.sock.settimeout(10)
+        self.sock.connect(("127.0.0.1", port))
+        self.buffer = b""
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def request(self, method: str, target: str, body: bytes | None = None, *, version: str = "1.1", **fields: str) -> None:
+        """Send a request; fields' names are written with ``_`` for ``-``."""
+        lines = [f"{method} {target} HTTP/{version}", "Host: nora.example"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
+        if body is not None:
+            lines.append(f"Content-Length: {len(body)}")
+        self.send("\r\n".join([*lines, "", ""]).encode() + (body or b""))
+
+    def ask(self, method: str, target: str, body: bytes | None = None, *, version: str = "1.1", **fields: str) -> Answer:
+        """A request and its answer."""
+        self.request(method, target, body, version=version, **fields)
+        return self.answer(head=method == "HEAD")
+
+    def answer(self, *, head: bool = False) -> Answer:
+        """The next answer. Raises CutError when it ends early."""
+        answer = self.head()
+        if head or answer.status in (204, 304) or answer.status < 200:
+            return answer
+        if answer["transfer-encoding"] == "chunked":
+            while size := int(self.line(), 16):
+                answer.body += self.take(size)
+                assert self.take(2) == b"\r\n"
+            assert self.take(2) == b"\r\n"
+        elif answer["content-length"] is not None:
+            answer.body = self.take(int(answer["content-length"]))
+        else:
+            while self.fill():
+                pass
+            answer.body, self.buffer = self.buffer, b""
+        return answer
+
+    def head(self) -> Answer:
+        """Status and fields of the next answer."""
+        version, status, reason = self.line().decode().split(" ", 2)
+        assert version == "HTTP/1.1"
+        fields = []
+        while line := self.line().decode("utf-8", "surrogateescape"):
+            name, value = line.split(": ", 1)
+            fields.append((name, value))
+        return Answer(int(status), reason, fields)
+
+    def line(self) -> bytes:
+        while b"\r\n" not in self.buffer:
+            if not self.fill():
+                raise CutError(self.buffer)
+        line, _, self.buffer = self.buffer.partition(b"\r\n")
+        return line
+
+    def take(self, count: int) -> bytes:
+        while len(self.buffer) < count:
+            if not self.fill():
+                raise CutError(f"{len(self.buffer)} of {count} bytes")
+        data, self.buffer = self.buffer[:count], self.buffer[count:]
+        return data
+
+    def fill(self) -> bool:
+        try:
+            data = self.sock.recv(1 << 20)
+        except ConnectionResetError:
+            return False
+        self.buffer += data
+        return bool(data)
+
+    def is_closed(self, seconds: float = 5) -> bool:
+        """Whether the server closes the connection without another byte."""
+        self.sock.settimeout(seconds)
+        try:
+            return not self.buffer and not self.fill()
+        except TimeoutError:
+            return False
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+class Server:
+    """Serves a blueprint until it is stopped."""
+
+    def __init__(
+        self,
+        blueprint: RegistryBlueprint,
+        loop_kind: str,
+        *,
+        access: Access | None = None,
+        body_limit_bytes: int = 1024 * 1024,
+        shutdown_seconds: float = 5,
+    ) -> None:
+        self.readiness = Readiness()
+        self.sock = listening_socket("127.0.0.1", 0)
+        self.port: int = self.sock.getsockname()[1]
+        self._connections: list[Connection] = []
+        self._started = threading.Event()
+        dispatcher = Dispatcher(access or Access(False, False, ()), access_log_enabled=True)
+        mounts = [Mount("main", "/", blueprint.routes)]
+        app = build_app(mounts, dispatcher, self.readiness, body_limit_bytes=body_limit_bytes)
+
+        async def main() -> None:
+            self.loop = asyncio.get_running_loop()
+            self._stop = asyncio.Event()
+            await serve(
+                app,
+                self.sock,
+                self._stop,
+                self.readiness,
+                shutdown_timeout_seconds=shutdown_seconds,
+                on_ready=self._started.set,
+            )
+
+        def run() -> None:
+            with asyncio.Runner(loop_factory=LOOPS[loop_kind]) as runner:
+                runner.run(main())
+
+        self.thread = threading.Thread(target=run, daemon=True)
+        self.thread.start()
+        assert self._started.wait(10)
+
+    def connect(self, **options: Any) -> Connection:
+        self._connections.append(Connection(self.port, **options))
+        return self._connections[-1]
+
+    def ask(self, method: str, target: str, body: bytes | None = None, **fields: str) -> Answer:
+        """A request on a connection of its own."""
+        return self.connect().ask(method, target, body, **fields)
+
+    def stop(self) -> None:
+        """Tell it to stop, as SIGTERM does."""
+        self.loop.call_soon_threadsafe(self._stop.set)
+
+    def close(self) -> None:
+        for connection in self._connections:
+            connection.close()
+        with suppress(RuntimeError):
+            self.stop()
+        self.thread.join(15)
+        assert not self.thread.is_alive()
+
+
+class Source:
+    """A :class:`nora.api.ByteSource` that grows by a script, one step for each wait.
+
+    A step is bytes that become available, an error, or an event to wait for. ``size`` is what is announced.
+    """
+
+    def __init__(self, path: Any, size: int | None, script: list[Any]) -> None:
+        self._path, self._script = path, list(script)
+        self._path.write_bytes(b"")
+        self._available = 0
+        self.size = size
+        self.complete = not script
+        self.started = self.closed = 0
+
+    async def start(self) -> None:
+        self.started += 1
+        await self.wait(0)
+
+    def available(self) -> int:
+        return self._available
+
+    async def wait(self, beyond: int) -> None:
+        while self._available <= beyond and not self.complete:
+            await asyncio.sleep(0)
+            step = self._script[0]
+            if isinstance(step, Exception):
+                raise step
+            self._script.pop(0)
+            if isinstance(step, threading.Event):
+                await asyncio.get_running_loop().run_in_executor(None, step.wait, 10)
+            else:
+                with open(self._path, "ab") as file:
+                    file.write(step)
+                self._available += len(step)
+            self.complete = not self._script
+            if self.complete:
+                self.size = self._available
+
+    def open(self) -> int:
+        return os.open(self._path, os.O_RDONLY)
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture
+def loop_kind() -> str:
+    """The loop that servers use; that of the product unless a module says otherwise."""
+    return "uvloop"
+
+
+@pytest.fixture
+def serving(loop_kind) -> Iterator[Callable[..., Server]]:
+    """Starts servers."""
+    servers: list[Server] = []
+
+    def start(blueprint: RegistryBlueprint | None = None, **options: Any) -> Server:
+        servers.append(Server(blueprint or RegistryBlueprint(), loop_kind, **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def source(tmp_path) -> Callable[..., Source]:
+    """Makes sources: of these bytes, or growing by a script."""
+
+    def make(*script: Any, size: int | None = -1, held: bool = False) -> Source:
+        path = tmp_path / os.urandom(8).hex()
+        announced = sum(len(step) for step in script if isinstance(step, bytes)) if size == -1 else size
+        made = Source(path, announced, [] if held else list(script))
+        if held:
+            path.write_bytes(b"".join(script))
+            made._available = made.size = os.path.getsize(path)
+        return made
+
+    return make
+
+
+@pytest.fixture
+def cut() -> type[CutError]:
+    """What reading an answer raises when the server breaks it off."""
+    return CutError
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], None]:
+    """Waits for a condition that a server's thread brings about."""
+
+    def wait(condition: Callable[[], bool], seconds: float = 5) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "it did not come about"
+            time.sleep(0.002)
+
+    return wait

@@ -1,0 +1,79 @@
+"""Pages: rendered, compressed, remembered."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+
+import pytest
+
+from nora.api import Page
+from nora.registry.pages import MIN_GZIP_BYTES, PageCache, render_page
+
+
+async def rendered(body: bytes, *, in_thread: bool = False, content_type: str = "text/plain") -> Page:
+    return await render_page(lambda: body, content_type, vary=("Accept",), max_age_seconds=7, in_thread=in_thread)
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+async def test_a_page_has_its_body_its_gzip_form_and_a_tag(in_thread):
+    body = b"<a>link</a>\n" * 1000
+    page = await rendered(body, in_thread=in_thread)
+    assert page.body == body
+    assert gzip.decompress(page.gzip_body) == body
+    assert len(page.gzip_body) < len(body) / 10
+    assert (page.content_type, page.vary, page.max_age_seconds) == ("text/plain", ("Accept",), 7)
+    again = await rendered(body, in_thread=in_thread)
+    # D12: the same bytes on every worker, whenever they were made.
+    assert (page.etag, page.gzip_body) == (again.etag, again.gzip_body)
+
+
+async def test_small_pages_are_not_compressed():
+    assert (await rendered(b"x" * (MIN_GZIP_BYTES - 1))).gzip_body is None
+    assert (await rendered(b"x" * MIN_GZIP_BYTES)).gzip_body is not None
+
+
+# NEG-16, HTTP-9
+async def test_other_content_or_another_type_has_another_tag():
+    pages = [await rendered(b"a"), await rendered(b"b"), await rendered(b"a", content_type="text/html")]
+    assert len({page.etag for page in pages}) == 3
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+async def test_only_what_is_told_to_renders_in_a_thread(in_thread):
+    threads = []
+
+    def render() -> bytes:
+        threads.append(threading.current_thread())
+        return b"x"
+
+    await render_page(render, "a/b", vary=(), max_age_seconds=0, in_thread=in_thread)
+    assert (threads[0] is threading.main_thread()) is not in_thread
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+async def test_what_rendering_raises_is_passed_on(in_thread):
+    def fails() -> bytes:
+        raise LookupError("no")
+
+    with pytest.raises(LookupError):
+        await render_page(fails, "a/b", vary=(), max_age_seconds=0, in_thread=in_thread)
+
+
+async def test_a_remembered_page_is_of_one_revision_and_one_key():
+    cache, page = PageCache(), await rendered(b"x")
+    cache.put(("x", "a/b"), "1", page)
+    assert cache.get(("x", "a/b"), "1") is page
+    assert cache.get(("x", "a/b"), "2") is None
+    assert cache.get(("y", "a/b"), "1") is None
+    cache.put(("x", "a/b"), "2", page)
+    assert cache.get(("x", "a/b"), "1") is None
+
+
+async def test_remembered_pages_are_bounded_by_their_bytes():
+    cache = PageCache(max_bytes=100_000)
+    for number in range(100):
+        cache.put(number, "1", Page(bytes(10_000), "a/b", gzip_body=bytes(5_000)))
+    assert sum(cache.get(number, "1") is not None for number in range(100)) == 6
+    cache.put("huge", "1", Page(bytes(100_001), "a/b"))
+    assert cache.get("huge", "1") is None
