@@ -12,7 +12,7 @@ import msgspec
 from nora.api import File
 from nora.index.manifest import Manifest, decode
 from nora.store.protocol import SHA256_PATTERN, blob_key
-from nora.upstream.listings import decode as decode_page
+from nora.upstream.stored import decode as decode_page
 
 READ_BYTES = 1024 * 1024
 
@@ -39,23 +39,19 @@ def verify_storage(root: Path) -> Report:
     for folder in sorted((root / "index").glob("*/*")):
         if folder.is_dir():
             _check_project(root, folder, report)
-    for path in _files(root / "cache", "*/*/pages/*"):
+    for path in sorted(page for page in (root / "cache").glob("*/*/pages/*") if page.is_file()):
         report.pages += 1
         if (data := _read(path)) is not None and decode_page(data) is None:
             report.problems.append(f"{path.relative_to(root)}: the cached page is damaged; remove it")
-    for path in _files(root / "blobs", "*/*/*"):
+    for path in sorted((root / "blobs").glob("*/*/*")):
         _check_blob(root, path, report)
     return report
-
-
-def _files(folder: Path, pattern: str) -> list[Path]:
-    return sorted(path for path in folder.glob(pattern) if path.is_file())
 
 
 def _check_blob(root: Path, path: Path, report: Report) -> None:
     shown = path.relative_to(root)
     name = path.parent.name + path.name
-    if path.parent.parent.name != "sha256" or not SHA256_PATTERN.match(name):
+    if path.parent.parent.name != "sha256" or not SHA256_PATTERN.match(name) or not path.is_file():
         report.problems.append(f"{shown}: is no blob; remove it")
         return
     known, size = hashlib.sha256(), 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,6 +10,26 @@ from sanic.exceptions import BadRequest, PayloadTooLarge
 from sanic.request import Request
 
 from nora.api import Invalid, TooLarge
+
+# RFC 9112 7.1: what ends the chunk before, or the head; a size in hex and nothing else but extensions.
+_CHUNK_HEADER = re.compile(rb"\r\n[0-9A-Fa-f]{1,16}[ \t]*(?:;[^\r\n]*)?\r\n")
+_LONGEST_CHUNK_HEADER = 64
+
+
+async def _check_chunk_header(stream: Any) -> None:
+    """Look at the next chunk's header before Sanic does, which takes any two bytes for the line break in front of it.
+
+    Raises:
+        BadRequest: the body is not chunked as it says.
+    """
+    if stream.request_body != "chunked" or stream.request_bytes_left or stream.expecting_continue:
+        return
+    buffer = stream.recv_buffer
+    while buffer.find(b"\r\n", 2) < 0 and len(buffer) <= _LONGEST_CHUNK_HEADER:
+        await stream.protocol.receive_more()
+    if not _CHUNK_HEADER.match(buffer):
+        stream.keep_alive = False
+        raise BadRequest("bad chunk header")
 
 
 class BodyReader:
@@ -25,7 +46,10 @@ class BodyReader:
         stream: Any = request.stream
         total = 0
         try:
-            while (piece := await stream.read()) is not None:
+            while True:
+                await _check_chunk_header(stream)
+                if (piece := await stream.read()) is None:
+                    break
                 total += len(piece)
                 if total > self.limit_bytes:
                     raise self._too_large()

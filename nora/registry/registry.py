@@ -37,7 +37,8 @@ from nora.registry.publish import Publisher
 from nora.registry.sources import Owned, Source, listing_of, owner_among
 from nora.store.protocol import SHA256_PATTERN, Store
 from nora.tasks import SingleFlight
-from nora.upstream.downloads import ColdSource, Downloads, Fetched, Wanted, strongest
+from nora.upstream.downloads import ColdSource, Downloads, Fetched, strongest
+from nora.upstream.flight import Wanted
 from nora.upstream.pins import Pin
 
 log = logging.getLogger(__name__)

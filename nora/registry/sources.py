@@ -9,8 +9,9 @@ import msgspec
 
 from nora.api import File, Listing, UpstreamError
 from nora.store.protocol import SHA256_PATTERN, Store, blob_key
-from nora.upstream.listings import Head, UpstreamListings
+from nora.upstream.listings import UpstreamListings
 from nora.upstream.pins import Pin, Pins, apply, fits, revision
+from nora.upstream.stored import Head
 
 
 @dataclass(frozen=True, slots=True)

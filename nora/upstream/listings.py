@@ -24,10 +24,11 @@ from nora.api import (
     UpstreamInvalid,
 )
 from nora.lru import BoundedCache
-from nora.store.protocol import FORMAT, MAX_SEGMENT_BYTES, Store, segment
+from nora.store.protocol import MAX_SEGMENT_BYTES, Store, segment
 from nora.tasks import SingleFlight, Tasks
 from nora.upstream.client import Upstream, UpstreamClient, UpstreamResponse, check_status, shown_url
 from nora.upstream.freshness import Fresh, Miss, Revalidate, judge, negative_ttl
+from nora.upstream.stored import Head, decode, encode
 
 log = logging.getLogger(__name__)
 
@@ -39,50 +40,6 @@ INLINE_PARSE_BYTES = 64 * 1024
 MAX_HEADS = 20_000
 MAX_LISTED_FILES = 40_000
 _PLAIN_NAME = re.compile(r"(?!\.{1,2}\Z)[^/\\\x00-\x1f\x7f]+\Z")
-
-
-class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is known of a stored answer; the first line of its file.
-
-    ``upstream`` is the address as configured then, ``url`` the final one, without user info. ``validated_at`` is in seconds since the epoch, ``digest`` the body's sha256, ``withdrawn`` says that the upstream
-    answered 404 or 410 since and that the project is kept all the same.
-    """
-
-    upstream: str
-    url: str
-    content_type: str
-    digest: str
-    validated_at: float
-    etag: str = ""
-    last_modified: str = ""
-    withdrawn: bool = False
-    format: int = FORMAT
-
-    @property
-    def revision(self) -> str:
-        """Changes whenever the listing made from the answer changes; links depend on the final address, too."""
-        made_of = f"{self.digest} {self.url} {self.content_type} {self.withdrawn}"
-        return hashlib.sha256(made_of.encode()).hexdigest()[:32]
-
-
-_head_decoder = msgspec.json.Decoder(Head)
-
-
-def encode(head: Head, body: bytes) -> bytes:
-    """An answer as it is stored: the head in a line, then the body."""
-    return msgspec.json.encode(head) + b"\n" + body
-
-
-def decode(stored: bytes) -> tuple[Head, bytes] | None:
-    """The inverse of :func:`encode`; ``None`` when the file is damaged or of another format."""
-    line, _, body = stored.partition(b"\n")
-    try:
-        head = _head_decoder.decode(line)
-    except msgspec.MsgspecError:
-        return None
-    if head.format != FORMAT or hashlib.sha256(body).hexdigest() != head.digest:
-        return None
-    return head, body
 
 
 class UpstreamListings:

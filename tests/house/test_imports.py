@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "upstream": {"api", "lru", "tasks", "store.protocol", "store.spool"},  # a download is read while its spool grows
     "registry": {"api", "clock", "context", "lru", "tasks", "index", "store.protocol", "upstream"},
     "http": {"nora", "api", "context", "auth.access", "config.errors"},
-    "verify": {"api", "index.manifest", "store.protocol", "upstream.listings"},
+    "verify": {"api", "index.manifest", "store.protocol", "upstream.stored"},
     "compose": {"nora", "api", "tasks", "auth", "config", "http", "index", "plugins", "registry", "store", "upstream"},
     "cli": {"nora", "api", "logs", "config", "plugins", "http.runner", "store.directory", "compose", "verify"},
     "__main__": {"cli"},

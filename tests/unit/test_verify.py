@@ -14,7 +14,7 @@ from nora.index.index import Index
 from nora.index.manifest import Manifest
 from nora.store.directory import DirectoryStore
 from nora.store.protocol import blob_key
-from nora.upstream.listings import Head, encode
+from nora.upstream.stored import Head, encode
 from nora.verify import verify_storage
 
 SHA = hashlib.sha256(b"data").hexdigest()

@@ -162,6 +162,18 @@ async def test_create_is_durable_before_it_answers(store, monkeypatch):
     ]
 
 
+async def test_a_blob_is_durable_before_it_is_kept(store, monkeypatch):
+    steps = []
+    async with store.spool() as spool:
+        await spool.write(b"content")
+        await spool.finish()
+        for name in ("fsync", "link"):
+            monkeypatch.setattr(os, name, recorded(getattr(os, name), name, steps))
+        target = store.root / blob_key(await store.keep_blob(spool))
+    assert steps[0] == ("fsync", "file")
+    assert steps[-2:] == [("link", str(target)), ("fsync", str(target.parent))]
+
+
 def recorded(call, name, steps):
     def record(*args, **kwargs):
         if name == "fsync":

@@ -209,6 +209,18 @@ async def test_full_disk_at_the_last_bytes_surfaces_in_every_finish(make, disk, 
     await spool.aclose()
 
 
+@pytest.mark.parametrize("eager", [False, True])
+async def test_full_disk_surfaces_in_the_next_write(make, disk, eager):
+    disk.fill()
+    spool = make(eager=eager)
+    await spool.write(b"x" * MB)
+    await until(lambda: disk.writes == 1)
+    await asyncio.sleep(0.01)
+    with pytest.raises(StorageFull):
+        await spool.write(b"y")
+    await spool.aclose()
+
+
 async def test_other_errors_of_the_disk_are_passed_on_as_they_are(make, disk):
     disk.error = errno.EIO
     spool = make()

@@ -11,7 +11,8 @@ import pytest
 from nora.api import File, Secret, StorageFull
 from nora.store.protocol import blob_key
 from nora.upstream.client import Upstream
-from nora.upstream.downloads import HELD_BACK_BYTES, ColdSource, Downloads, Fetched, FlightSource, Wanted, strongest
+from nora.upstream.downloads import ColdSource, Downloads, Fetched, strongest
+from nora.upstream.flight import HELD_BACK_BYTES, FlightSource, Wanted
 
 UPSTREAM = Upstream("https://index.example/simple/", Secret())
 URL = "https://files.example/x-1.whl"

@@ -19,7 +19,8 @@ from nora.api import (
     UpstreamUnavailable,
 )
 from nora.upstream.client import Upstream
-from nora.upstream.downloads import HELD_BACK_BYTES, Downloads, Fetched, FlightSource, Wanted
+from nora.upstream.downloads import Downloads, Fetched
+from nora.upstream.flight import HELD_BACK_BYTES, FlightSource, Wanted
 
 UPSTREAM = Upstream("https://index.example/simple/")
 URL = "https://files.example/x-1.whl"

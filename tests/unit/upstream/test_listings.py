@@ -10,7 +10,7 @@ import pytest
 
 from nora.api import File, UpstreamInvalid, UpstreamUnavailable
 from nora.upstream import listings as module
-from nora.upstream.listings import Head, decode, encode
+from nora.upstream.stored import Head, decode, encode
 
 BASE = "https://index.example/simple/"
 X = f"{BASE}x/"
