@@ -27,7 +27,7 @@ from nora.registry.sources import Source
 from nora.store.directory import DirectoryStore
 from nora.store.protocol import Store
 from nora.tasks import SingleFlight, Tasks
-from nora.upstream.client import Upstream, UpstreamClient, make_client
+from nora.upstream.client import Upstream, UpstreamClient, make_client, trusting
 from nora.upstream.downloads import Downloads
 from nora.upstream.listings import UpstreamListings
 from nora.upstream.pins import Pins
@@ -70,10 +70,9 @@ async def host(settings: Settings, plugins: Plugins, environ: Mapping[str, str])
         asyncio.get_running_loop().set_default_executor(pool)
         store = DirectoryStore.open(Path(settings.storage.path))
         stack.push_async_callback(store.aclose)
-        pages = _client(settings, environ)
+        # Connections of their own: however many files are on their way, pages do not wait for a free one.
+        pages, files = _clients(settings, environ, 2)
         stack.push_async_callback(pages.aclose)
-        # Connections of its own: however many files are on their way, pages do not wait for a free one.
-        files = _client(settings, environ)
         stack.push_async_callback(files.aclose)
         tasks = Tasks()
         stack.push_async_callback(tasks.aclose)
@@ -106,9 +105,11 @@ def mounts(settings: Settings, plugins: Plugins, parts: Parts) -> list[Mount]:
     return found
 
 
-def _client(settings: Settings, environ: Mapping[str, str]) -> UpstreamClient:
+def _clients(settings: Settings, environ: Mapping[str, str], count: int) -> list[UpstreamClient]:
+    ca_cert = settings.tls.ca_cert
     try:
-        return make_client(ca_cert=settings.tls.ca_cert, environ=environ, version=__version__)
+        context = trusting(ca_cert=ca_cert, environ=environ)
+        return [make_client(ca_cert=ca_cert, environ=environ, version=__version__, context=context) for _ in range(count)]
     except ValueError as error:
         raise ConfigurationError([str(error)]) from error
 

@@ -166,6 +166,7 @@ async def burst(out: int, source: int, start: int, count: int) -> int:
         return await asyncio.shield(job)
     except asyncio.CancelledError:
         await asyncio.wait([job])
+        job.exception()  # looked at, since nobody else will
         raise
 
 

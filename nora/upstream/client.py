@@ -200,11 +200,24 @@ class UpstreamClient:
         return await self._client.send(request, stream=True)
 
 
-def make_client(*, ca_cert: str, environ: Mapping[str, str], version: str) -> UpstreamClient:
-    """The process's client.
+def make_client(
+    *, ca_cert: str, environ: Mapping[str, str], version: str, context: ssl.SSLContext | None = None
+) -> UpstreamClient:
+    """A client that goes through the HTTP proxies that ``environ`` names.
 
-    It trusts certifi's authorities, the system's, those of ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``, and those in ``ca_cert``
-    (a file or a folder, may be empty), and goes through the HTTP proxies that ``environ`` names.
+    ``context`` is what :func:`trusting` makes of the other arguments, for several clients: that takes a moment each time.
+
+    Raises:
+        ValueError: see :func:`trusting`.
+    """
+    context = context or trusting(ca_cert=ca_cert, environ=environ)
+    return UpstreamClient(AiohttpTransport(context, environment_proxies(environ)), f"nora/{version}")
+
+
+def trusting(*, ca_cert: str, environ: Mapping[str, str]) -> ssl.SSLContext:
+    """Trust in certifi's authorities, the system's, those of ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``, and those in ``ca_cert``.
+
+    ``ca_cert`` is a file or a folder and may be empty.
 
     Raises:
         ValueError: a certificate file cannot be read; the text names the setting.
@@ -227,7 +240,7 @@ def make_client(*, ca_cert: str, environ: Mapping[str, str], version: str) -> Up
             raise ValueError(f"{setting}: {path} holds no certificates in PEM form") from error
         except OSError as error:
             raise ValueError(f"{setting}: cannot read {path}: {error.strerror}") from error
-    return UpstreamClient(AiohttpTransport(context, environment_proxies(environ)), f"nora/{version}")
+    return context
 
 
 def _request_fields(headers: Mapping[str, str], encoding: str, credentials: str | None) -> dict[str, str]:

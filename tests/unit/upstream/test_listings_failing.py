@@ -122,6 +122,9 @@ async def test_an_outage_does_not_keep_unknown_projects_from_being_asked_for(mak
     await names(listings)
     upstreams.lists(BASE, "new", file("new-1"))
     assert await names(listings, "new") == ["new-1"]
+    # That was the sign that the outage is over.
+    upstreams.lists(BASE, "x", file("x-2"))
+    assert await names(listings) == ["x-2"]
 
 
 # PROXY-20

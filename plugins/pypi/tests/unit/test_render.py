@@ -264,6 +264,7 @@ def test_versions_are_those_of_the_upstream_and_of_the_files() -> None:  # JSON-
         "2.0.0",
         "1",
         "0.5",
+        "0.5.0",  # the upstream's own list is passed on as it is, but for what is there twice to the letter
         "2004d",
         "3.0",
         "10.0",
