@@ -80,9 +80,10 @@ def _add_format(plugins: Plugins, origin: str, format_: Format) -> None:
     name = getattr(format_, "name", "")
     if not isinstance(name, str) or not _NAME.match(name):
         raise PluginError(f"plugin {origin}: format name {name!r} must be of lower-case letters, digits and -")
-    if format_.api_version != API_VERSION:
+    version = getattr(format_, "api_version", "no")
+    if version != API_VERSION:
         raise PluginError(
-            f"plugin {origin}: format {name} is written for version {format_.api_version} of the plugin API, "
+            f"plugin {origin}: format {name} is written for version {version} of the plugin API, "
             f"this Nora has version {API_VERSION}"
         )
     if name in plugins.formats:

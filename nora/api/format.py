@@ -21,14 +21,14 @@ class Format(ABC):
         name: What ``format = "..."`` says in a configuration; lower-case letters, digits and ``-``.
         title: For people.
         Config: Typed configuration of one registry of this format.
-        api_version: The :data:`API_VERSION` that it was written for.
+        api_version: The :data:`API_VERSION` that it was written for, as a number. There is no default: it would always be right.
         implicit: Whether a registry of this name exists at ``/`` without a ``[registries.NAME]`` table.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     Config: ClassVar[type[RegistryConfig]] = RegistryConfig
-    api_version: ClassVar[int] = API_VERSION
+    api_version: ClassVar[int]
     implicit: ClassVar[bool] = False
 
     @abstractmethod

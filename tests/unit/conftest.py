@@ -52,6 +52,7 @@ class ToyFormat(ProxyFormat):
     """Listings are JSON, the model as it is; a file's address may be relative."""
 
     name, title = "toy", "Toys"
+    api_version = 1
 
     def routes(self, registry: Registry[Any]) -> RegistryBlueprint:
         return RegistryBlueprint()

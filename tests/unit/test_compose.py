@@ -31,6 +31,7 @@ class Raw(Format):
     """Files by project and name; remembers the registries that it was given."""
 
     name, title = "raw", "Raw files"
+    api_version = 1
 
     def __init__(self, prefix: str = "/files") -> None:
         self.prefix = prefix

@@ -16,6 +16,7 @@ from nora.plugins import PluginError, load_plugins
 
 class Raw(Format):
     name, title = "raw", "Raw files"
+    api_version = 1
 
     def routes(self, registry: Registry[Any]) -> RegistryBlueprint:
         return RegistryBlueprint()
@@ -183,3 +184,14 @@ def test_a_plugin_that_cannot_be_imported_is_an_error_that_names_it(monkeypatch,
     monkeypatch.setattr(module, "entry_points", lambda group: [entry("broken", value)])
     with pytest.raises(PluginError, match=r"plugin broken \(.*\) cannot be loaded: "):
         load_plugins()
+
+
+def test_a_format_that_does_not_say_for_which_api_it_was_written_is_refused():
+    class Silent(Format):
+        name, title = "silent", "Says nothing"
+
+        def routes(self, registry):
+            return RegistryBlueprint()
+
+    with pytest.raises(PluginError, match="written for version no of the plugin API"):
+        load_plugins([("odd", Registers(Silent()))])

@@ -41,6 +41,7 @@ class PyPI(ProxyFormat):
     """The Simple repository API, with uploads and transparent proxying."""
 
     name, title = "pypi", "Python packages"
+    api_version = 1
     Config = PyPIConfig
     implicit = True
 
