@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx
-from nora_pypi.plugin import PyPI
 
 from nora.testing import FormatContract
 from nora.testing.packages import make_wheel, wheel_name
+from nora_pypi.plugin import PyPI
 
 
 class TestPyPI(FormatContract):

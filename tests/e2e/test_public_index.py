@@ -9,9 +9,9 @@ from urllib.parse import urljoin
 
 import httpx
 import pytest
-from nora_pypi.plugin import ACCEPT, DEFAULT_UPSTREAM
 
 from nora.testing.live import LiveServer
+from nora_pypi.plugin import ACCEPT, DEFAULT_UPSTREAM
 
 pytestmark = pytest.mark.public_index
 

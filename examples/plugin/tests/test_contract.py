@@ -1,9 +1,9 @@
 """What every format must show, shown for ``raw``."""
 
 import httpx
-from nora_raw.plugin import Raw
 
 from nora.testing import FormatContract
+from nora_raw.plugin import Raw
 
 
 class TestRaw(FormatContract):

@@ -25,7 +25,7 @@ MAX_SHOWN_VALUES = 3
 _METADATA_VERSION = re.compile(r"([1-9][0-9]{0,2})\.([0-9]{1,3})")
 _KNOWN_MAJOR = 2
 _FIELD_NAME = re.compile(r"^[^\s:][^:\n]*(?=:)", re.MULTILINE)
-# MIME fields mean nothing in core metadata, but make the email parser look for parts inside of parts.
+# MIME fields mean nothing in core metadata, but the email parser acts on them, and fails on some in ways of its own.
 _MIME_FIELD = re.compile(r"^content-.*\n?(?:[ \t].*\n?)*", re.IGNORECASE | re.MULTILINE)
 
 
@@ -75,19 +75,8 @@ def parse(raw: bytes, document: str = "METADATA") -> CoreMetadata:
     >>> parse(b"Metadata-Version: 2.1\nName: Foo.Bar\nVersion: 1.0\n\nThe description.").project
     'foo-bar'
     """
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        raise Invalid(f"{document} is not UTF-8; save author, description and so on as UTF-8 and build again") from None
-    header = _header(text)
-    # The parser looks through all fields once for every field name.
-    if header.count("\n") > MAX_HEADER_LINES or len(set(_FIELD_NAME.findall(header))) > MAX_FIELD_NAMES:
-        raise Invalid(
-            f"{document} has more than {MAX_FIELD_NAMES} different fields or {MAX_HEADER_LINES} lines of them; "
-            "leave out what no tool reads"
-        )
-    fields, unparsed = parse_email(header)
-    problems = [*_identity_problems(fields, unparsed.keys()), *_resolver_problems(fields, unparsed.keys())]
+    fields, unparsed = _fields(raw, document)
+    problems = [*_identity_problems(fields, unparsed), *_resolver_problems(fields, unparsed)]
     if problems:
         raise Invalid(*(f"{document}: {problem}" for problem in problems))
     name = fields["name"].strip()
@@ -126,6 +115,23 @@ def parse_metadata_version(text: str) -> tuple[int, int]:
     return major, minor
 
 
+def _fields(raw: bytes, document: str) -> tuple[RawMetadata, Collection[str]]:
+    """The fields, and the lower-case names of those that are unknown or given too often."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise Invalid(f"{document} is not UTF-8; save author, description and so on as UTF-8 and build again") from None
+    header = _header(text)
+    # The parser looks through all fields once for every field name.
+    if header.count("\n") > MAX_HEADER_LINES or len(set(_FIELD_NAME.findall(header))) > MAX_FIELD_NAMES:
+        raise Invalid(
+            f"{document} has more than {MAX_FIELD_NAMES} different fields or {MAX_HEADER_LINES} lines of them; "
+            "leave out what no tool reads"
+        )
+    fields, unparsed = parse_email(header)
+    return fields, unparsed.keys()
+
+
 def _header(text: str) -> str:
     """All before the first empty line, where the description begins, without MIME fields; lines end in ``\\n``.
 
@@ -133,8 +139,7 @@ def _header(text: str) -> str:
     'Name: foo\\nVersion: 1'
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    header = "" if lines.startswith("\n") else lines.partition("\n\n")[0]
-    return _MIME_FIELD.sub("", header)
+    return _MIME_FIELD.sub("", lines.partition("\n\n")[0])
 
 
 def _identity_problems(fields: RawMetadata, unparsed: Collection[str]) -> Iterator[str]:

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from nora.api import Invalid
 from nora_pypi import archive, tars, zips
 from nora_pypi.archive import MAX_METADATA_BYTES, read_metadata
 from nora_pypi.filenames import parse
-
-from nora.api import Invalid
 
 from .builders import core_metadata, record_line, sdist, tar_gz_of, tar_of, wheel, wheel_members, zip_of
 
@@ -593,6 +593,28 @@ def test_a_tar_cut_short_inside_a_complete_gzip_is_refused(read: Read, tar_forma
             assert "damaged" in refused(read, SDIST, gzip.compress(content[:length], 1))
 
 
+def test_headers_of_old_and_large_files_are_read(read: Read) -> None:
+    document = core_metadata()
+    info = tarfile.TarInfo("foo/PKG-INFO")
+    info.size = len(document)
+    header = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
+    header[124:136] = b"\x80" + len(document).to_bytes(11, "big")  # GNU: a size in binary
+    header[300] = 0xE9
+    header[148:156] = b" " * 8
+    for signed in (False, True):
+        checksum = sum(header) - (256 * sum(byte > 127 for byte in header) if signed else 0)
+        block = bytes(header[:148]) + f"{checksum:06o}\0 ".encode() + bytes(header[156:])
+        assert read(SDIST, gzip.compress(block + document + bytes(-len(document) % 512))) == document
+    refused(read, SDIST, gzip.compress(bytes(header) + document + bytes(-len(document) % 512)))
+
+
+def test_an_old_directory_is_one_by_its_final_slash(read: Read) -> None:
+    info = tarfile.TarInfo("foo/")
+    info.type = tarfile.AREGTYPE
+    content = info.tobuf(tarfile.USTAR_FORMAT) + tar_of([("foo/PKG-INFO", core_metadata())])
+    assert read(SDIST, gzip.compress(content)) == core_metadata()
+
+
 def test_sparse_members_are_refused(read: Read) -> None:
     info = tarfile.TarInfo("foo/x")
     info.type = tarfile.GNUTYPE_SPARSE
@@ -634,6 +656,21 @@ def test_a_mutated_archive_is_read_or_refused(read: Read, data: st.DataObject) -
         mutated = gzip.compress(mutated, 1)
     with suppress(Invalid):
         read(filename, mutated)
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    pieces=st.lists(
+        st.sampled_from([b" ", b"=", b"\n", b"0", b"1", b"12", b"18 path=foo/12345\n", b"10 size=1\n", b"path", b"size"]),
+        max_size=12,
+    )
+)
+def test_a_pax_header_of_fragments_is_read_or_refused(read: Read, pieces: list[bytes]) -> None:
+    records = b"".join(pieces)
+    info = tarfile.TarInfo("pax")
+    info.type, info.size = tarfile.XHDTYPE, len(records)
+    with suppress(Invalid):
+        read(SDIST, gzip.compress(info.tobuf() + records + bytes(-len(records) % 512) + tar_of([("foo/x", b"1")]), 1))
 
 
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])

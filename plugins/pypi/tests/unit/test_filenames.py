@@ -3,9 +3,9 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nora_pypi.filenames import parse, shown
 
 from nora.api import Invalid
+from nora_pypi.filenames import parse, shown
 
 
 @pytest.mark.parametrize(

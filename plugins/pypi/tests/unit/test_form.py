@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from nora.api import Invalid, Spool, TooLarge
 from nora_pypi.form import (
     MAX_FIELD_BYTES,
     MAX_FIELDS_BYTES,
@@ -16,8 +18,6 @@ from nora_pypi.form import (
     Form,
     read_form,
 )
-
-from nora.api import Invalid, Spool, TooLarge
 
 from .builders import BOUNDARY, CONTENT_TYPE, FakeSpool, body_of, part, pieces
 

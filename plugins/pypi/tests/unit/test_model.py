@@ -3,6 +3,8 @@ from urllib.parse import urljoin
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
+from nora.api import Sidecar, UpstreamInvalid
 from nora_pypi.model import (
     Links,
     announced_metadata,
@@ -15,8 +17,6 @@ from nora_pypi.model import (
     is_secure_url,
     urljoin_or_none,
 )
-
-from nora.api import Sidecar, UpstreamInvalid
 
 PAGE = "https://index.example/root/simple/foo/"
 SHA256 = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"

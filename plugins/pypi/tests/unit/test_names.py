@@ -4,7 +4,6 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nora_pypi.names import NormalizedName, is_distribution, is_safe_filename, normalize, parse_version, version_of
 from packaging.utils import (
     InvalidSdistFilename,
     InvalidWheelFilename,
@@ -12,6 +11,8 @@ from packaging.utils import (
     parse_sdist_filename,
     parse_wheel_filename,
 )
+
+from nora_pypi.names import NormalizedName, is_distribution, is_safe_filename, normalize, parse_version, version_of
 
 FOO = NormalizedName("foo")
 

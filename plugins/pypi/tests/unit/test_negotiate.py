@@ -3,9 +3,9 @@ import contextlib
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from nora_pypi.negotiate import Representation, choose
 
 from nora.api import NotAcceptable
+from nora_pypi.negotiate import Representation, choose
 
 JSON, HTML, TEXT_HTML = Representation
 PIP = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01"

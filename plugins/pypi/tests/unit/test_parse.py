@@ -2,9 +2,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from nora_pypi.parse import parse_listing
 
 from nora.api import Document, Listing, UpstreamInvalid
+from nora_pypi.parse import parse_listing
 
 CORPUS = Path(__file__).parent.parent / "corpus"
 JSON = b'{"meta": {"api-version": "1.0"}, "files": [{"filename": "foo-1.0.zip", "url": "foo-1.0.zip"}]}'

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from nora_pypi.parse_html import parse
 
 from nora.api import Document, File, Listing, Sidecar, UpstreamInvalid
+from nora_pypi.parse_html import parse
 
 CORPUS = Path(__file__).parent.parent / "corpus"
 SHA256 = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"

@@ -5,9 +5,9 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nora_pypi.parse_json import parse
 
 from nora.api import Document, File, Listing, Sidecar, UpstreamInvalid
+from nora_pypi.parse_json import parse
 
 CORPUS = Path(__file__).parent.parent / "corpus"
 SHA256 = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
