@@ -10,7 +10,8 @@ from typing import BinaryIO
 
 from nora.api import Invalid
 from nora_pypi import tars, zips
-from nora_pypi.filenames import REBUILD, Distribution, parse_project, parse_version, shown
+from nora_pypi.filenames import REBUILD, Distribution, parse_version, shown
+from nora_pypi.names import normalize
 
 MAX_METADATA_BYTES = 2 << 20
 MAX_RECORD_BYTES = 64 << 20
@@ -47,7 +48,7 @@ def _wheel_metadata(file: BinaryIO, distribution: Distribution) -> bytes:
     name, _, version = stem.rpartition("-")
     # Older tools write the "-" of a version as "_".
     stated = parse_version(version) or parse_version(version.replace("_", "-"))
-    if parse_project(name) != distribution.name or stated != distribution.version:
+    if normalize(name) != distribution.name or stated != distribution.version:
         raise Invalid(f"the wheel's {shown(directory)} does not fit its file name; {REBUILD}")
     missing = [wanted for wanted in _WHEEL_FILES if wanted not in found]
     if missing:

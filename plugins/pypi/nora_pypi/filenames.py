@@ -61,24 +61,13 @@ def shown(text: str, limit: int = 80) -> str:
     return ascii(text if len(text) <= limit else text[:limit] + "...")
 
 
-def parse_project(text: str) -> NormalizedName | None:
-    """The normalized name of a project as an uploader writes it, or ``None``: see :func:`nora_pypi.names.normalize`.
-
-    That function remembers what it was asked, so it is not asked about texts of a megabyte.
-
-    >>> parse_project("Foo.Bar"), parse_project("a" * 256)
-    ('foo-bar', None)
-    """
-    return normalize(text) if len(text) <= MAX_NAME_LENGTH else None
-
-
 def parse_version(text: str) -> Version | None:
     """A version as an uploader writes it, or ``None``: see :func:`nora_pypi.names.parse_version`.
 
     >>> parse_version("1.0-RC.1") == Version("1.0rc1"), parse_version("latest"), parse_version("1" * 256)
     (True, None, None)
     """
-    return names.parse_version(text) if len(text) <= MAX_NAME_LENGTH and text.isascii() else None
+    return names.parse_version(text) if text.isascii() else None
 
 
 def parse(filename: str, project_hint: str = "") -> Distribution:
@@ -177,7 +166,7 @@ def _sdist(filename: str, project_hint: str) -> Distribution:
 
 def _split_by_hint(stem: str, project_hint: str) -> tuple[NormalizedName, Version] | None:
     """Name and version, if the stem is the hinted name in some spelling, ``-`` and a version (which may hold ``-``)."""
-    hinted = parse_project(project_hint)
+    hinted = normalize(project_hint)
     if hinted is None:
         return None
     for index, character in enumerate(stem):

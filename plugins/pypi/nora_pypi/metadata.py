@@ -12,8 +12,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from nora.api import Invalid
-from nora_pypi.filenames import parse_project, parse_version, shown
-from nora_pypi.names import NormalizedName
+from nora_pypi.filenames import parse_version, shown
+from nora_pypi.names import NormalizedName, normalize
 
 MAX_VALUE_LENGTH = 4 << 10
 MAX_VALUES = 10_000
@@ -80,7 +80,7 @@ def parse(raw: bytes, document: str = "METADATA") -> CoreMetadata:
     if problems:
         raise Invalid(*(f"{document}: {problem}" for problem in problems))
     name = fields["name"].strip()
-    project, version = parse_project(name), parse_version(fields["version"].strip())
+    project, version = normalize(name), parse_version(fields["version"].strip())
     assert project is not None
     assert version is not None
     return CoreMetadata(
@@ -159,7 +159,7 @@ def _identity_problems(fields: RawMetadata, unparsed: Collection[str]) -> Iterat
                 parse_metadata_version(value)
             except Invalid as error:
                 yield from error.problems
-        elif label == "Name" and parse_project(value.strip()) is None:
+        elif label == "Name" and normalize(value.strip()) is None:
             yield f"Name {shown(value)} is not a project name; use ASCII letters and digits, with . _ - between them"
         elif label == "Version" and parse_version(value.strip()) is None:
             yield f"Version {shown(value)} is not a version; write it as PEP 440 says"
@@ -200,7 +200,7 @@ def _invalid(label: str, values: Sequence[str], check: Callable[[str], object], 
 
 
 def _extra(text: str) -> None:
-    if parse_project(text.strip()) is None:
+    if normalize(text.strip()) is None:
         raise ValueError(text)
 
 

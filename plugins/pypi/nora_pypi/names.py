@@ -40,9 +40,8 @@ _PLATFORM = re.compile(
 )
 
 
-@lru_cache(maxsize=4096)
 def normalize(text: str) -> NormalizedName | None:
-    """The normalized form of a project's name, or ``None`` if no project can have this name.
+    """The normalized form of a project's name, or ``None`` if no project can have this name, as none longer than 255 characters.
 
     Spec: PEP 503, "Normalized Names"; PyPA "Names and normalization".
 
@@ -51,6 +50,11 @@ def normalize(text: str) -> NormalizedName | None:
     >>> normalize("foo-") is None
     True
     """
+    return _normalize(text) if len(text) <= _LONGEST_NAME_BYTES else None
+
+
+@lru_cache(maxsize=4096)
+def _normalize(text: str) -> NormalizedName | None:
     return NormalizedName(canonicalize_name(text)) if _NAME.fullmatch(text) else None
 
 
@@ -82,15 +86,19 @@ def is_safe_filename(filename: str) -> bool:
     )
 
 
-@lru_cache(maxsize=8192)
 def parse_version(text: str) -> Version | None:
-    """A version that compares as PEP 440 says, or ``None`` if it is none.
+    """A version that compares as PEP 440 says, or ``None`` if it is none, as no text of more than 255 characters.
 
     >>> parse_version("1.0") == parse_version("v1.0.0")
     True
     >>> parse_version("2004d") is None
     True
     """
+    return _parse_version(text) if len(text) <= _LONGEST_NAME_BYTES else None
+
+
+@lru_cache(maxsize=8192)
+def _parse_version(text: str) -> Version | None:
     try:
         return Version(text)
     except ValueError:  # InvalidVersion, or a number with more digits than int() takes

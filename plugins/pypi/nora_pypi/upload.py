@@ -9,12 +9,12 @@ from string import hexdigits
 
 from nora.api import File, Invalid, Spool
 from nora_pypi.archive import read_metadata
-from nora_pypi.filenames import Distribution, Kind, is_plain, parse_project, parse_version, shown
+from nora_pypi.filenames import Distribution, Kind, is_plain, parse_version, shown
 from nora_pypi.filenames import parse as parse_filename
 from nora_pypi.form import DIGEST_FIELDS, Form
 from nora_pypi.metadata import CoreMetadata, parse_metadata_version
 from nora_pypi.metadata import parse as parse_metadata
-from nora_pypi.names import NormalizedName
+from nora_pypi.names import NormalizedName, normalize
 
 _REQUIRED_FIELDS = ("name", "version", "filetype", "metadata_version")
 _HEX_DIGITS = {"md5": 32, "sha256": 64, "blake2b_256": 64}
@@ -87,7 +87,7 @@ def _form_problems(form: Form) -> Iterator[str]:
     for name in (*_REQUIRED_FIELDS, ":action", "protocol_version", *DIGEST_FIELDS):
         if len(set(filter(None, form.fields.get(name, ())))) > 1:
             yield f"the form has different values for {name!r}; send one"
-    if (name := form.first("name")) and parse_project(name) is None:
+    if (name := form.first("name")) and normalize(name) is None:
         yield f"{shown(name)} is not a project name; use ASCII letters and digits, with . _ - between them"
     if (version := form.first("version")) and parse_version(version) is None:
         yield f"{shown(version)} is not a version; write it as PEP 440 says"
@@ -109,7 +109,7 @@ def _distribution(form: Form, problems: list[str]) -> Distribution | None:
         problems += error.problems
         return None
     name, version, filetype = (form.first(name) for name in ("name", "version", "filetype"))
-    if (project := parse_project(name)) and project != distribution.name:
+    if (project := normalize(name)) and project != distribution.name:
         problems.append(
             f"the form says that the project is {project!r}, the file name says {distribution.name!r}; make them agree"
         )
