@@ -117,6 +117,17 @@ def test_a_slow_reader_gets_the_whole_file_and_others_do_not_wait_for_it(serve_s
     assert slow.is_closed()
 
 
+def test_clients_that_stall_hold_no_thread(serve_source, source):
+    server = serve_source(source(DATA * 8, held=True))
+    stalled = [server.connect(receive_buffer=16 * 1024) for _ in range(40)]  # more than there are threads
+    for client in stalled:
+        client.request("GET", "/f")
+    time.sleep(0.2)
+    client = server.connect()
+    client.sock.settimeout(3)
+    assert client.ask("GET", "/f", Range="bytes=0-999999").status == 206
+
+
 # Growing, FILE-13
 
 

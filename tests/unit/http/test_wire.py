@@ -142,6 +142,15 @@ def test_pipelined_requests_are_answered_in_order(serving, blueprint):
             assert answer.body == kind[0].encode() * int(size)
 
 
+def test_a_file_waits_for_the_page_before_it(serving, blueprint):
+    # A file does not go by way of the loop's buffer, so it could overtake what is still in there.
+    client = serving(blueprint).connect(receive_buffer=16 * 1024)
+    client.send(f"GET /page/{16 * MB} HTTP/1.1\r\nHost: x\r\n\r\nGET /file/600000 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    time.sleep(0.1)
+    assert client.answer().body == b"p" * 16 * MB
+    assert client.answer().body == b"f" * 600_000
+
+
 def test_a_pipelined_request_with_a_body_is_separated_from_the_next(serving, blueprint):
     client = serving(blueprint).connect()
     client.send(
