@@ -51,7 +51,7 @@ def run(config: str | None, overrides: Mapping[str, str]) -> int:
     clean_up(settings)
     sock = bind(settings)
     if settings.server.workers > 1:
-        return Supervisor(sock, settings, config, overrides).run()
+        return Supervisor(sock, settings, config, overrides).run(lambda: announce(settings, "listening"))
     _run_loop(settings, plugins, sock, None)
     return 0
 

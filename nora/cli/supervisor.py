@@ -10,14 +10,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from nora.config.settings import Settings
 
 log = logging.getLogger(__name__)
 
 RESTART_SECONDS = 1.0
-"""Pause before a process that died is started again, doubled for each death in a row up to a minute."""
+"""Pause before a process that died is started again; doubled, up to the maximum, for each further death within a minute."""
 MAX_RESTART_SECONDS = 60.0
 KILL_AFTER_SECONDS = 10.0
 """What a process gets beyond the shutdown limit before it is killed."""
@@ -38,37 +38,48 @@ class Supervisor:
             self._command += ["--config", config]
         self._environ = {**os.environ, **_as_environment(overrides)}
         self._workers: dict[int, subprocess.Popen[bytes]] = {}
+        self._due: dict[int, float] = {}
+        self._pause = RESTART_SECONDS
+        self._last_death = -MAX_RESTART_SECONDS
         self._stopping = False
 
-    def run(self) -> int:
+    def run(self, on_listening: Callable[[], None]) -> int:
         """Until SIGTERM or SIGINT; returns the exit status."""
-        from nora.cli.serve import announce
-
         wake_read, wake_write = os.pipe()
         os.set_blocking(wake_write, False)
         signal.set_wakeup_fd(wake_write)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # only to be woken
         for slot in range(self._settings.server.workers):
             self._start(slot)
-        announce(self._settings, "listening")
-        pause = RESTART_SECONDS
-        due: dict[int, float] = {}
+        on_listening()
         while not self._stopping:
-            select.select([wake_read], [], [], min([1.0, *(max(0.0, at - time.monotonic()) for at in due.values())]))
+            waits = [max(0.0, at - time.monotonic()) for at in self._due.values()]
+            select.select([wake_read], [], [], min([1.0, *waits]))
             _empty(wake_read)
-            for slot, worker in list(self._workers.items()):
-                if worker.poll() is not None and not self._stopping:
-                    del self._workers[slot]
-                    log.error("worker died and is replaced", extra={"status": worker.returncode, "pause_seconds": pause})
-                    due[slot] = time.monotonic() + pause
-                    pause = min(2 * pause, MAX_RESTART_SECONDS)
-            for slot, at in list(due.items()):
-                if at <= time.monotonic() and not self._stopping:
-                    del due[slot]
-                    self._start(slot)
+            self._bury()
+            self._replace()
         return self._end()
+
+    def _bury(self) -> None:
+        """Notice processes that died, and decide when others take their places."""
+        for slot, worker in list(self._workers.items()):
+            if worker.poll() is None or self._stopping:
+                continue
+            del self._workers[slot]
+            now = time.monotonic()
+            quick = now - self._last_death < MAX_RESTART_SECONDS
+            self._pause = min(2 * self._pause, MAX_RESTART_SECONDS) if quick else RESTART_SECONDS
+            self._last_death = now
+            self._due[slot] = now + self._pause
+            log.error("worker died and is replaced", extra={"status": worker.returncode, "pause_seconds": self._pause})
+
+    def _replace(self) -> None:
+        for slot, at in list(self._due.items()):
+            if at <= time.monotonic() and not self._stopping:
+                del self._due[slot]
+                self._start(slot)
 
     def _start(self, slot: int) -> None:
         descriptors = (self._sock.fileno(), self._lifeline)
