@@ -22,8 +22,11 @@ async def _check_chunk_header(stream: Any) -> None:
     Raises:
         BadRequest: the body is not chunked as it says.
     """
-    if stream.request_body != "chunked" or stream.request_bytes_left or stream.expecting_continue:
+    if stream.request_body != "chunked" or stream.request_bytes_left:
         return
+    if stream.expecting_continue:
+        stream.expecting_continue = False
+        await stream.protocol.send(b"HTTP/1.1 100 Continue\r\n\r\n")
     buffer = stream.recv_buffer
     while buffer.find(b"\r\n", 2) < 0 and len(buffer) <= _LONGEST_CHUNK_HEADER:
         await stream.protocol.receive_more()

@@ -69,18 +69,25 @@ class Index:
                     self._newest.put(project, changed, weight=1 + len(changed.files))
                     return changed
 
-    async def projects(self) -> tuple[list[str], bool]:
+    async def projects(self) -> tuple[list[str], dict[str, str | None]]:
         """Folder names of all projects that were ever hosted here, see :func:`nora.store.protocol.segment`.
 
-        With them, whether that may be remembered until the folder of folders changes: not so while one of them is still empty,
-        because its first manifest is on its way or was never written.
+        With them, folders that are still empty, because their first manifest is on its way or was never written, and their
+        markers from before they were looked at: as long as these stay the same, so does the answer.
         """
-        found = await self._store.names(self.prefix)
-        for name in found:
-            if name not in self._begun and await self._store.exists(self._key(f"{self.prefix}/{name}", 1)):
+        begun, empty = [], {}
+        for number, name in enumerate(await self._store.names(self.prefix)):
+            folder = f"{self.prefix}/{name}"
+            if name not in self._begun:
+                if number % 100 == 0:
+                    await asyncio.sleep(0)  # after a start with many projects others get their turn
+                marker = await self._store.marker(folder)
+                if not await self._store.exists(self._key(folder, 1)):
+                    empty[folder] = marker
+                    continue
                 self._begun.add(name)
-        begun = [name for name in found if name in self._begun]
-        return begun, len(begun) == len(found)
+            begun.append(name)
+        return begun, empty
 
     def storable(self, project: str) -> bool:
         """Whether a project of this name can be stored."""

@@ -102,24 +102,27 @@ class HostRegistry(Registry[RegistryConfig]):
         self._merge_upstream, self._proxy_timeout = merge_upstream, proxy_timeout
         self._offers: BoundedCache[str, tuple[str, Offer]] = BoundedCache(20_000)
         self._pages = PageCache()
-        self._names: tuple[str, ProjectNames] | None = None
+        self._names: tuple[Mapping[str, str | None], ProjectNames] | None = None
 
     async def projects(self) -> ProjectNames:
         """See :class:`Registry`."""
-        held = [source.listings.pages_prefix for source in self._sources]
-        prefixes = (self._index.prefix, *held)
-        markers = [await self._store.marker(prefix) for prefix in prefixes]
-        state = "|".join(marker or "" for marker in markers)
-        if self._names is not None and None not in markers and self._names[0] == state:
+        if self._names is not None and await self._unchanged(self._names[0]):
             return self._names[1]
-        hosted, settled = await self._index.projects()
-        found_names = {unquote(name) for prefix in held for name in await self._store.names(prefix)}
-        names = sorted(found_names.union(map(unquote, hosted)))
-        digest = new_sha256("\n".join(names).encode()).hexdigest()
-        found = ProjectNames(names=tuple(names), revision=digest[:32])
-        # Remembered under the state from before the folders were read: a change in between is seen next time.
-        self._names = (state, found) if settled else None
-        return found
+        held = [source.listings.pages_prefix for source in self._sources]
+        # Markers from before the folders are read: a change in between is seen next time.
+        markers = {prefix: await self._store.marker(prefix) for prefix in (self._index.prefix, *held)}
+        hosted, empty = await self._index.projects()
+        found = {unquote(name) for prefix in held for name in await self._store.names(prefix)}
+        names = sorted(found.union(map(unquote, hosted)))
+        digest = new_sha256("\n".join(names).encode("utf-8", "surrogatepass")).hexdigest()
+        self._names = ({**markers, **empty}, ProjectNames(names=tuple(names), revision=digest[:32]))
+        return self._names[1]
+
+    async def _unchanged(self, markers: Mapping[str, str | None]) -> bool:
+        for prefix, marker in markers.items():
+            if marker is None or marker != await self._store.marker(prefix):
+                return False
+        return True
 
     async def listing(self, project: str) -> Listing:
         """See :class:`Registry`."""

@@ -69,7 +69,7 @@ class UpstreamListings:
         self._heads: BoundedCache[str, Head] = BoundedCache(MAX_HEADS)
         self._parsed: BoundedCache[str, tuple[str, Listing]] = BoundedCache(MAX_LISTED_FILES)
         self._absent_until: BoundedCache[str, float] = BoundedCache(MAX_HEADS)
-        self._refreshes = SingleFlight(tasks)
+        self._flights = SingleFlight(tasks)
         self._down_until = 0.0
 
     @property
@@ -93,8 +93,8 @@ class UpstreamListings:
             if self._is_absent(project, now):
                 return None
             # After a restart, or in a worker that has not served the project yet.
-            known = await self._held(project)
-        refresh = self._refreshes.start(project, lambda: self._refresh(project))
+            known = await self._flights.run(("held", project), lambda: self._held(project))
+        refresh = self._flights.start(("refresh", project), lambda: self._refresh(project))
         if known is None:
             return await asyncio.shield(refresh)
         done, _ = await asyncio.wait([refresh], timeout=STALE_WAIT_SECONDS)
@@ -114,10 +114,11 @@ class UpstreamListings:
         if stored is None:
             # Removed or damaged behind our back: as if it had never been held.
             self._heads.discard(project)
-            refreshed = await self._ask(project, None)
-            if refreshed is None:
+            asked = await self._ask(project, None)
+            if asked is None:
                 raise NotFound("project", project)
-            return await self.listing(project, refreshed)
+            refreshed, listing = asked
+            return (refreshed, listing) if listing is not None else await self.listing(project, refreshed)
         current, body = stored
         listing = await self._parse(project, Document(url=current.url, content_type=current.content_type, body=body))
         self._remember(project, current, listing)
@@ -164,7 +165,8 @@ class UpstreamListings:
                 assert held is not None
                 self._heads.put(project, held)
                 return held
-            case Revalidate() if self._down_until > now:
+            # A clock that was set back must not make an outage last longer.
+            case Revalidate() if 0 < self._down_until - now <= OUTAGE_SECONDS:
                 assert held is not None
                 return held
             case Revalidate() | Miss():
@@ -172,7 +174,8 @@ class UpstreamListings:
             case _:
                 assert_never(verdict)
         try:
-            return await self._ask(project, held)
+            asked = await self._ask(project, held)
+            return asked[0] if asked is not None else None
         except UpstreamError as error:
             if held is None:
                 log.warning("upstream failed", extra={"project": project, "error": str(error)})
@@ -182,7 +185,8 @@ class UpstreamListings:
             log.warning("upstream failed, serving a stale listing", extra={"project": project, "error": str(error)})
             return held
 
-    async def _ask(self, project: str, held: Head | None) -> Head | None:
+    async def _ask(self, project: str, held: Head | None) -> tuple[Head, Listing | None] | None:
+        """What the upstream says now, with the listing if it said anything new; ``None`` if it does not know the project."""
         request = self._format.listing_request(self.upstream.url, project)
         headers = dict(request.headers)
         if held is not None and not held.withdrawn and held.upstream == self.upstream.url:
@@ -200,7 +204,7 @@ class UpstreamListings:
         check_status(response.status, response.url, response.headers)
         return await self._answered(project, response)
 
-    async def _answered(self, project: str, response: UpstreamResponse) -> Head:
+    async def _answered(self, project: str, response: UpstreamResponse) -> tuple[Head, Listing]:
         content_type = response.headers.get("content-type", "")
         document = Document(url=response.url, content_type=content_type, body=response.body)
         # Parsed before it is kept: what is no listing must not replace one.
@@ -217,9 +221,9 @@ class UpstreamListings:
         await self._keep(project, head, response.body)
         self._remember(project, head, listing)
         self._down_until = 0.0
-        return head
+        return head, listing
 
-    async def _validated(self, project: str, held: Head) -> Head | None:
+    async def _validated(self, project: str, held: Head) -> tuple[Head, Listing | None] | None:
         stored = await self._stored(project)
         if stored is None or stored[0].digest != held.digest:
             return await self._ask(project, None)
@@ -227,15 +231,15 @@ class UpstreamListings:
         await self._keep(project, head, stored[1])
         self._heads.put(project, head)
         self._down_until = 0.0
-        return head
+        return head, None
 
-    async def _absent(self, project: str, held: Head | None) -> Head | None:
+    async def _absent(self, project: str, held: Head | None) -> tuple[Head, None] | None:
         ours = held is not None and held.upstream == self.upstream.url
         if ours and self._config.keep_withdrawn and (stored := await self._stored(project)):
             head = msgspec.structs.replace(stored[0], validated_at=self._clock(), withdrawn=True)
             await self._keep(project, head, stored[1])
             self._heads.put(project, head)
-            return head
+            return head, None
         if held is not None:
             log.warning("project was withdrawn upstream", extra={"project": project, "upstream": shown_url(self.upstream.url)})
             await self._store.delete(self._key(project))

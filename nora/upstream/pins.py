@@ -7,6 +7,7 @@ says where the bytes are held and, for a file without any announced digest, what
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -16,6 +17,7 @@ from nora.lru import BoundedCache
 from nora.store.protocol import FORMAT, Store, segment
 
 MAX_PINNED_FILES = 20_000
+_KEY = re.compile(r"([0-9a-f]{40})\.(\d{1,9})\.json\Z", re.ASCII)
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -49,31 +51,40 @@ class Pins:
     def __init__(self, store: Store, prefix: str) -> None:
         self._store = store
         self._prefix = f"{prefix}/pins"
-        self._known: BoundedCache[str, tuple[str, dict[str, Pin]]] = BoundedCache(MAX_PINNED_FILES)
+        self._known: BoundedCache[str, dict[str, Pin]] = BoundedCache(MAX_PINNED_FILES)
 
     async def of(self, project: str) -> dict[str, Pin]:
-        """All pins of a project, by the pinned file's name."""
-        folder = f"{self._prefix}/{segment(project)}"
+        """The newest pin of each pinned file of a project, by the file's name."""
+        folder = self._folder(project)
         if not await self._store.exists(folder):
             return {}
-        marker = await self._store.marker(folder)
-        known = self._known.get(project)
-        if known is not None and known[0] == marker:
-            return known[1]
-        pins = {}
+        newest: dict[str, tuple[int, str]] = {}
         for key in await self._store.names(folder):
-            data = await self._store.get(f"{folder}/{key}")
-            if data is not None and (pin := _decode(data)) is not None:
-                pins[pin.name] = pin
-        if marker is not None:
-            self._known.put(project, (marker, pins), weight=1 + len(pins))
-        return pins
+            if match := _KEY.match(key):
+                newest[match[1]] = max(newest.get(match[1], (0, "")), (int(match[2]), key))
+        known = self._known.get(project) or {}
+        pins: dict[str, Pin] = {}
+        for _, key in newest.values():
+            pin = known.get(key) or _decode(await self._store.get(f"{folder}/{key}"))
+            if pin is not None:
+                pins[key] = pin
+        self._known.put(project, pins, weight=1 + len(pins))
+        return {pin.name: pin for pin in pins.values()}
 
     async def add(self, project: str, pin: Pin) -> None:
-        """Remember what was fetched; in place of what was remembered of another file of this name."""
-        # Names of any length: only what is in the pin counts.
-        key = hashlib.sha256(pin.name.encode("utf-8", "surrogatepass")).hexdigest()[:40]
-        await self._store.put(f"{self._prefix}/{segment(project)}/{key}.json", msgspec.json.encode(pin))
+        """Remember what was fetched; in place of what was remembered of another file of this name.
+
+        What is stored is never changed: the newer pin gets the next number.
+        """
+        folder = self._folder(project)
+        # Names of any length: the pin itself holds the name.
+        name = hashlib.sha256(pin.name.encode("utf-8", "surrogatepass")).hexdigest()[:40]
+        numbers = [int(match[2]) for key in await self._store.names(folder) if (match := _KEY.match(key)) and match[1] == name]
+        key = f"{name}.{max(numbers, default=0) + 1}.json"
+        await self._store.put(f"{folder}/{key}", msgspec.json.encode(pin))
+
+    def _folder(self, project: str) -> str:
+        return f"{self._prefix}/{segment(project)}"
 
 
 def revision(pins: Mapping[str, Pin]) -> str:
@@ -87,7 +98,9 @@ def revision(pins: Mapping[str, Pin]) -> str:
 _decoder = msgspec.json.Decoder(Pin)
 
 
-def _decode(data: bytes) -> Pin | None:
+def _decode(data: bytes | None) -> Pin | None:
+    if data is None:
+        return None
     try:
         pin = _decoder.decode(data)
     except msgspec.MsgspecError:

@@ -129,6 +129,15 @@ def test_a_body_that_is_not_framed_as_it_says_is_refused_and_the_connection_ends
     assert client.is_closed()
 
 
+def test_a_loosely_framed_body_is_refused_even_if_the_client_asked_beforehand(client):
+    client.send(b"PUT /upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n")
+    client.send(b"0x5\r\nhello\r\n0\r\n\r\n")
+    answer = client.answer()
+    if answer.status == 100:
+        answer = client.answer()
+    assert answer.status == 400
+
+
 @pytest.mark.parametrize(
     "framing",
     [

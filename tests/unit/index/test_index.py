@@ -42,7 +42,7 @@ async def serials(store, folder: str = "index/r/p") -> list[str]:
 async def test_an_unknown_project_is_none_and_leaves_no_trace(store, index):
     assert await index.newest("p") is None
     assert await index.newest("p") is None
-    assert await index.projects() == ([], True)
+    assert await index.projects() == ([], {})
     assert not (store.root / "index").exists()
 
 
@@ -118,7 +118,7 @@ async def test_a_step_may_find_that_nothing_is_to_be_changed(store, index):
     assert (await index.change("p", lambda current, serial: None)).serial == 1
     assert await index.change("q", lambda current, serial: None) is None
     assert await serials(store) == ["000000000001.json"]
-    assert await index.projects() == (["p"], True)
+    assert await index.projects() == (["p"], {})
 
 
 async def test_what_a_step_raises_is_passed_on_and_changes_nothing(store, index):

@@ -233,6 +233,29 @@ async def test_the_list_is_not_read_again_while_nothing_changes(world, registry,
     assert await registry.projects() is first
 
 
+async def test_a_folder_that_a_crash_left_empty_does_not_make_the_list_be_read_each_time(world, registry, monkeypatch):
+    await world.publish(registry, "x", "x-1", b"data")
+    folder = world.store.root / "index" / "main"
+    (folder / "ghost").mkdir()
+    at = os.stat(folder).st_mtime_ns - 3600 * 10**9
+    for path in (folder / "ghost", folder):
+        os.utime(path, ns=(at, at))
+    assert (await registry.projects()).names == ("x",)
+    reads, names_of = [], world.store.names
+
+    async def counted(prefix: str) -> list[str]:
+        reads.append(prefix)
+        return await names_of(prefix)
+
+    monkeypatch.setattr(world.store, "names", counted)
+    for _ in range(5):
+        assert (await registry.projects()).names == ("x",)
+    assert reads == []
+    # And what was left can be used.
+    await world.publish(registry, "ghost", "g-1", b"data")
+    assert (await registry.projects()).names == ("ghost", "x")
+
+
 async def test_registries_over_one_store_are_apart(world):
     # MULTI-7
     one, other = world.registry(name="one"), world.registry(name="other")

@@ -224,6 +224,23 @@ async def test_fifty_callers_make_one_request(make_listings, upstreams):
     assert upstreams.asked == [X]
 
 
+async def test_fifty_callers_after_a_restart_read_the_held_page_once(make_listings, upstreams, store, monkeypatch):
+    # A page may have megabytes: fifty copies of it must not be in memory at the same time.
+    upstreams.lists(BASE, "x", file("x-1"))
+    await names(make_listings())
+    reads, get = [], store.get
+
+    async def counted(key: str) -> bytes | None:
+        reads.append(key)
+        await asyncio.sleep(0.001)
+        return await get(key)
+
+    monkeypatch.setattr(store, "get", counted)
+    restarted = make_listings()
+    assert set(await asyncio.gather(*(restarted.head("x") for _ in range(50)))) == {await restarted.head("x")}
+    assert len(reads) <= 3
+
+
 async def test_fifty_callers_of_a_failing_upstream_make_one_request_and_all_hear_of_it(make_listings, upstreams):
     upstreams.answers[X] = 503
     listings = make_listings(metadata_ttl=0)

@@ -127,6 +127,36 @@ async def test_an_outage_does_not_keep_unknown_projects_from_being_asked_for(mak
     assert await names(listings) == ["x-2"]
 
 
+async def test_a_clock_that_is_set_back_makes_no_outage_last_longer(make_listings, upstreams, clock):
+    listings = make_listings(metadata_ttl=300)
+    upstreams.lists(BASE, "x", file("x-1"))
+    await names(listings)
+    upstreams.answers[X] = 503
+    clock.turn(301)
+    assert await names(listings) == ["x-1"]
+    upstreams.lists(BASE, "x", file("x-2"))
+    clock.turn(-100_000)
+    assert await names(listings) == ["x-2"]
+
+
+async def test_a_format_that_fails_to_read_an_answer_is_taken_for_a_failing_upstream(
+    make_listings, upstreams, clock, toy_format
+):
+    listings = make_listings(metadata_ttl=300)
+    upstreams.lists(BASE, "x", file("x-1"))
+    await names(listings)
+
+    def fails(project, document):
+        raise KeyError("a mistake of the format")
+
+    toy_format.parse_listing = fails
+    clock.turn(301)
+    assert (await listings.head("x")) is not None
+    upstreams.answers[f"{BASE}y/"] = b"{}"
+    with pytest.raises(UpstreamInvalid):
+        await listings.head("y")
+
+
 # PROXY-20
 
 
@@ -214,6 +244,19 @@ async def test_a_full_disk_does_not_keep_a_new_page_from_being_served(make_listi
     monkeypatch.setattr(store, "put", full)
     upstreams.lists(BASE, "x", file("x-1"))
     assert await names(make_listings()) == ["x-1"]
+
+
+async def test_a_listing_that_can_neither_be_kept_nor_remembered_is_no_endless_loop(
+    make_listings, upstreams, store, monkeypatch
+):
+    async def full(key: str, data: bytes) -> None:
+        raise StorageFull
+
+    monkeypatch.setattr(store, "put", full)
+    monkeypatch.setattr(module, "MAX_LISTED_FILES", 2)
+    upstreams.lists(BASE, "x", *(file(f"x-{number}") for number in range(3)))
+    assert await names(make_listings()) == ["x-0", "x-1", "x-2"]
+    assert len(upstreams.asked) <= 2
 
 
 # The address changes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from nora.api import File
@@ -69,6 +71,33 @@ async def test_another_workers_newer_pin_of_the_same_file_is_seen(pins, store):
     assert await other.of("x") == {"x-1.txt": pin(md5="0")}
     await pins.add("x", pin(sha256="b" * 64, md5="1"))
     assert await other.of("x") == {"x-1.txt": pin(sha256="b" * 64, md5="1")}
+
+
+async def test_one_more_pin_costs_one_more_read(pins, store, monkeypatch):
+    # While thousands of files of a project are fetched for the first time, each of them makes a pin.
+    for number in range(30):
+        await pins.add("x", pin(f"x-{number}"))
+    await pins.of("x")
+    reads, get = [], store.get
+
+    async def counted(key: str) -> bytes | None:
+        reads.append(key)
+        return await get(key)
+
+    monkeypatch.setattr(store, "get", counted)
+    await pins.add("x", pin("x-30"))
+    assert len(await pins.of("x")) == 31
+    assert len(reads) <= 2
+
+
+async def test_what_is_remembered_of_pins_goes_with_the_folder(pins, store):
+    other = Pins(store, "cache/r/u")
+    await pins.add("x", pin())
+    folder = store.root / "cache/r/u/pins/x"
+    os.utime(folder, (1, 1))  # long ago, so that it may be remembered
+    assert set(await other.of("x")) == {"x-1.txt"}
+    await pins.add("x", pin("x-2.txt"))
+    assert set(await other.of("x")) == {"x-1.txt", "x-2.txt"}
 
 
 @pytest.mark.parametrize(
