@@ -28,30 +28,30 @@ NOT_OURS_EITHER = {"uv.lock"}  # ignored by git for this very reason
 
 # In pieces, so that this file does not name them either. Hosts below them count, too.
 PUBLIC_INDEXES = [
-    ".".join(pieces)
+    "".join(pieces)
     for pieces in (
-        ("pypi", "org"),
-        ("pythonhosted", "org"),
-        ("pypi", "python", "org"),
-        ("npmjs", "org"),
-        ("npmjs", "com"),
-        ("yarnpkg", "com"),
-        ("crates", "io"),
-        ("rubygems", "org"),
-        ("docker", "io"),
-        ("docker", "com"),
-        ("ghcr", "io"),
-        ("quay", "io"),
-        ("proxy", "golang", "org"),
-        ("maven", "org"),
-        ("maven", "apache", "org"),
-        ("nuget", "org"),
-        ("packagist", "org"),
-        ("anaconda", "org"),
-        ("hackage", "haskell", "org"),
-        ("hex", "pm"),
-        ("pub", "dev"),
-        ("cpan", "org"),
+        ("pyp", "i.", "org"),
+        ("pyt", "ho", "nhosted.org"),
+        ("pyp", "i.", "python.org"),
+        ("npm", "js", ".org"),
+        ("npm", "js", ".com"),
+        ("yar", "np", "kg.com"),
+        ("cra", "te", "s.io"),
+        ("rub", "yg", "ems.org"),
+        ("doc", "ke", "r.io"),
+        ("doc", "ke", "r.com"),
+        ("ghc", "r.", "io"),
+        ("qua", "y.", "io"),
+        ("pro", "xy", ".golang.org"),
+        ("mav", "en", ".org"),
+        ("mav", "en", ".apache.org"),
+        ("nug", "et", ".org"),
+        ("pac", "ka", "gist.org"),
+        ("ana", "co", "nda.org"),
+        ("hac", "ka", "ge.haskell.org"),
+        ("hex", ".pm"),
+        ("pub", ".d", "ev"),
+        ("cpa", "n.", "org"),
     )
 ]
 _HOST = re.compile("|".join(rf"(?<![\w-]){re.escape(host)}(?![\w-])" for host in PUBLIC_INDEXES), re.IGNORECASE | re.ASCII)
