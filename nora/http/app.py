@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from sanic import Sanic
-from sanic.exceptions import NotFound as RouteNotFound
 from sanic.handlers import ErrorHandler
 from sanic.request import Request
 from sanic.response import HTTPResponse, json
@@ -58,8 +57,6 @@ class PlainErrors(ErrorHandler):
         async def work() -> Outgoing:
             raise exception
 
-        if isinstance(exception, RouteNotFound):
-            exception.headers = {}
         return await self._dispatcher.run(request, "", work)
 
     def response(self, request: Request, exception: Exception) -> HTTPResponse:

@@ -271,8 +271,7 @@ class HostRegistry(Registry[RegistryConfig]):
         return Content(file.name, blob, etag=sha256)
 
     async def _open_upstream(self, project: str, file: File, owned: Owned) -> Content:
-        algorithm = strongest(file.digests)
-        etag = "" if algorithm is None else file.digests[algorithm] if algorithm == "sha256" else _etag(file, algorithm)
+        etag = _etag(file)
         sha256 = file.digests.get("sha256")
         blob = await self._store.open_blob(sha256) if sha256 and SHA256_PATTERN.match(sha256) else None
         if blob is not None:
@@ -296,5 +295,10 @@ class HostRegistry(Registry[RegistryConfig]):
         return Content(file.name, ColdSource(file.size, join), etag=etag)
 
 
-def _etag(file: File, algorithm: str) -> str:
-    return f"{algorithm}-{file.digests[algorithm]}"
+def _etag(file: File) -> str:
+    """Made of the strongest digest that is announced, so it is the same before and after the file is held; "" without any."""
+    algorithm = strongest(file.digests)
+    if algorithm is None:
+        return ""
+    digest = file.digests[algorithm]
+    return digest if algorithm == "sha256" else f"{algorithm}-{digest}"
