@@ -19,15 +19,18 @@ from nora.api.errors import (
     UpstreamUnavailable,
 )
 from nora.api.events import Event
-from nora.api.format import API_VERSION, Format, ProxyFormat
+from nora.api.format import API_VERSION, Format, ProxyFormat, RelatedDocument, SidecarReader
 from nora.api.hooks import Authenticator, EventSink, Policy, hookimpl
 from nora.api.model import (
     Actor,
     Document,
     File,
     Listing,
+    Part,
     ProjectNames,
     Published,
+    Read,
+    Related,
     Sidecar,
     UpstreamRequest,
 )
@@ -54,17 +57,22 @@ __all__ = [
     "NotAcceptable",
     "NotFound",
     "Page",
+    "Part",
     "Policy",
     "ProjectNames",
     "ProxyConfig",
     "ProxyFormat",
     "Published",
+    "Read",
     "Registry",
     "RegistryBlueprint",
     "RegistryConfig",
+    "Related",
+    "RelatedDocument",
     "Right",
     "Secret",
     "Sidecar",
+    "SidecarReader",
     "Spool",
     "StorageFull",
     "TooLarge",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Generator, Sequence
 from typing import Any, ClassVar
 
 from nora.api.config import ProxyConfig, RegistryConfig
-from nora.api.model import Document, Listing, UpstreamRequest
+from nora.api.model import Document, File, Listing, Part, Read, UpstreamRequest
 from nora.api.registry import Registry
 from nora.api.routes import RegistryBlueprint
 
@@ -35,14 +36,78 @@ class Format(ABC):
     def routes(self, registry: Registry[Any]) -> RegistryBlueprint:
         """The routes of one registry. Called once per registry at start; does no I/O."""
 
+    def project_name(self, text: str) -> str | None:
+        """The normalized name that a project written as ``text`` has; ``None`` if none can have it. Here: the text itself."""
+        return text or None
+
+    def version_key(self, version: str) -> str:
+        """Equal for two spellings of one version. Here: the text itself."""
+        return version
+
+
+class SidecarReader(ABC):
+    """Reads one kind of sidecar out of the files themselves, for upstreams that do not serve it.
+
+    Attributes:
+        suffix: What the sidecar's address adds to the file's, such as ``.metadata``.
+    """
+
+    suffix: ClassVar[str]
+
+    @abstractmethod
+    def applies(self, file: File) -> bool:
+        """Whether this file has such a sidecar inside, as far as its listing tells. Pure and fast: called for every file."""
+
+    @abstractmethod
+    def read(self, project: str, file: File) -> Generator[Read, Part, bytes]:
+        """The sidecar's content. Yields the parts of the file that it has to see, one after another, and gets each in turn.
+
+        The host takes them from the held file, or from the upstream by range requests; so ask for little, and bound
+        everything: the bytes are somebody else's. Does no I/O.
+
+        Raises:
+            Invalid: the file has no such content. That is remembered, and the sidecar no longer announced.
+        """
+
+
+class RelatedDocument(ABC):
+    """One kind of document that an upstream may have about a project besides its listing.
+
+    Attributes:
+        kind: Short name, of lower-case letters, digits and ``-``.
+    """
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def request(self, upstream_url: str, project: str, part: str) -> UpstreamRequest | None:
+        """How to ask for it; ``None`` if this upstream can have none.
+
+        ``part`` tells apart several documents of one project, such as a version; "" is the one about the project.
+        """
+
+    @abstractmethod
+    def parse(self, project: str, document: Document) -> Any:
+        """Read an answer. Pure.
+
+        Raises:
+            UpstreamInvalid: it is no such document. It is then not kept.
+        """
+
 
 class ProxyFormat(Format):
     """A format that can fetch from upstreams. Both methods are pure; the host does the rest.
 
     That is: caching, revalidation, one request for many clients, order of upstreams, ownership, policy and file transfer.
+
+    Attributes:
+        sidecar_readers: How sidecars are made that an upstream does not serve.
+        related: Further documents that upstreams may have, see :meth:`nora.api.Registry.related`.
     """
 
     Config: ClassVar[type[ProxyConfig]] = ProxyConfig
+    sidecar_readers: ClassVar[Sequence[SidecarReader]] = ()
+    related: ClassVar[Sequence[RelatedDocument]] = ()
 
     @abstractmethod
     def listing_request(self, upstream_url: str, project: str) -> UpstreamRequest:

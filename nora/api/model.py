@@ -19,12 +19,15 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         digests: Digests by hashlib's name of the algorithm, in lower-case hex; empty when none is announced.
         size: Length in bytes, if known.
-        url: Where the upstream serves it, absolute; ``None`` when it is hosted here (then ``digests`` has its sha256).
+        url: Where the upstream serves it, absolute; ``None`` when it is hosted here (then ``digests`` has its sha256) or derived.
+        derived: It is read out of the file itself when somebody asks, see :class:`nora.api.SidecarReader`; its digest and size
+            are known from then on.
     """
 
     digests: dict[str, str] = {}
     size: int | None = None
     url: str | None = None
+    derived: bool = False
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -65,6 +68,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         status_reason: Why; may be empty.
         extra: The format's own fields, passed through unread.
         hosted: Whether any of it is hosted here.
+        serial: A whole number above 0 that grows with every change that is known here; the host sets it.
         revision: Changes whenever any of the above changes; the host sets it.
     """
 
@@ -74,6 +78,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     status_reason: str = ""
     extra: dict[str, Any] = {}
     hosted: bool = False
+    serial: int = 0
     revision: str = ""
 
     @cached_property
@@ -101,6 +106,34 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     content_type: str
     body: bytes
+
+
+class Related(msgspec.Struct, frozen=True, kw_only=True):
+    """An upstream's document about a project: what the format parsed it to. ``revision`` changes whenever the document does."""
+
+    value: Any
+    revision: str
+
+
+class Read(msgspec.Struct, frozen=True):
+    """A wish for bytes of a file: ``count`` of them from ``start``, which counts from the end when it is negative."""
+
+    start: int
+    count: int
+
+
+class Part(msgspec.Struct, frozen=True):
+    """Bytes of a file.
+
+    Attributes:
+        start: Position of the first byte.
+        data: All that was wished for, or less where the file begins or ends.
+        size: Length of the whole file.
+    """
+
+    start: int
+    data: bytes
+    size: int
 
 
 class ProjectNames(msgspec.Struct, frozen=True, kw_only=True):

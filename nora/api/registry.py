@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Generic, TypeVar
 
@@ -11,7 +11,7 @@ from sanic.request import Request
 
 from nora.api.config import RegistryConfig
 from nora.api.content import Content, Page
-from nora.api.model import File, Listing, ProjectNames, Published
+from nora.api.model import File, Listing, ProjectNames, Published, Related
 
 ConfigT = TypeVar("ConfigT", bound=RegistryConfig)
 
@@ -83,12 +83,19 @@ class Registry(ABC, Generic[ConfigT]):
 
     @abstractmethod
     async def project_page(
-        self, project: str, content_type: str, render: Callable[[Listing], bytes], *, vary: tuple[str, ...] = ()
+        self,
+        project: str,
+        content_type: str,
+        render: Callable[[Listing], bytes],
+        *,
+        variant: str = "",
+        vary: tuple[str, ...] = (),
+        fields: Callable[[Listing], Mapping[str, str]] | None = None,
     ) -> Page:
         """The project's page in one representation, rendered once per change.
 
         ``render`` is called only when the listing has changed, maybe in a thread, so it must be pure: the same listing gives the
-        same bytes. Representations are told apart by ``content_type``.
+        same bytes. Representations are told apart by ``content_type`` and ``variant``. ``fields`` gives further response fields.
 
         Raises:
             NotFound, UpstreamError: as :meth:`listing`.
@@ -99,6 +106,38 @@ class Registry(ABC, Generic[ConfigT]):
         self, content_type: str, render: Callable[[ProjectNames], bytes], *, vary: tuple[str, ...] = ()
     ) -> Page:
         """The list of projects in one representation, rendered once per change."""
+
+    @abstractmethod
+    async def page(
+        self,
+        key: tuple[str, ...],
+        revision: str,
+        content_type: str,
+        make: Callable[[], Awaitable[bytes]],
+        *,
+        vary: tuple[str, ...] = (),
+        fields: Mapping[str, str] | None = None,
+    ) -> Page:
+        """A page of the format's own making: ``make`` is called once per ``key`` and ``revision``, which says what it is made of."""
+
+    @abstractmethod
+    async def related(self, project: str, kind: str, part: str = "") -> Related | None:
+        """What the upstream that owns a project says in a document of this kind; ``None`` if nobody does.
+
+        Cached, revalidated and kept as listings are.
+
+        Raises:
+            UpstreamError: it failed, and nothing is held.
+        """
+
+    @abstractmethod
+    async def read(self, project: str, filename: str, *, sidecar: str = "", max_bytes: int) -> bytes:
+        """The whole of a small file or sidecar, fetched if it is not held.
+
+        Raises:
+            NotFound, UpstreamError: as :meth:`open`.
+            TooLarge: it has more than ``max_bytes`` bytes.
+        """
 
     @abstractmethod
     async def open(self, project: str, filename: str, *, sidecar: str = "") -> Content:

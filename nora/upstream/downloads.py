@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from nora import metrics
 from nora.api import DigestMismatch, NotFound, StorageFull, UpstreamInvalid, UpstreamUnavailable
 from nora.store.protocol import Store
 from nora.store.spool import FileSpool
@@ -127,9 +128,13 @@ class Downloads:
             async with AsyncExitStack() as stack:
                 fetched = await self._fetch(flight, upstream, timeout_seconds, stack, kept)
             log.info("file fetched", extra={"project": wanted.project, "file": wanted.name, "size": fetched.size})
+            metrics.FETCHED_FILES.labels(wanted.registry).inc()
+            metrics.FETCHED_BYTES.labels(wanted.registry).inc(fetched.size)
         except Exception as error:
             level = logging.ERROR if isinstance(error, DigestMismatch) else logging.WARNING
             log.log(level, "file not fetched", extra={"project": wanted.project, "file": wanted.name, "error": str(error)})
+            if isinstance(error, DigestMismatch):
+                metrics.INTEGRITY_ERRORS.labels(wanted.registry, "file").inc()
             flight.error = error
 
     def _land(self, flight: Flight) -> None:

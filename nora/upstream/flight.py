@@ -15,7 +15,10 @@ HELD_BACK_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A file to fetch. Two with equal fields are one download."""
+    """A file to fetch. Two with equal fields are one download.
+
+    ``belongs_to`` are the announced digests of the file that a sidecar belongs to: of another file it is another sidecar.
+    """
 
     registry: str
     project: str
@@ -23,12 +26,14 @@ class Wanted:
     url: str
     size: int | None
     digests: tuple[tuple[str, str], ...]
+    belongs_to: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def of(cls, registry: str, project: str, file: File) -> Wanted:
+    def of(cls, registry: str, project: str, file: File, belongs_to: File | None = None) -> Wanted:
         """From a listed file that has an address."""
         assert file.url is not None
-        return cls(registry, project, file.name, file.url, file.size, tuple(sorted(file.digests.items())))
+        owner = tuple(sorted(belongs_to.digests.items())) if belongs_to is not None else ()
+        return cls(registry, project, file.name, file.url, file.size, tuple(sorted(file.digests.items())), owner)
 
 
 class Flight:

@@ -1,281 +1,88 @@
-"""What one upstream says of projects: cached, revalidated, shared among waiting clients, kept for when the upstream fails."""
+"""Listings of one upstream, and its further documents about projects."""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import logging
 import re
-import time
-from collections.abc import Callable
-from typing import assert_never
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
-from nora.api import (
-    Document,
-    Listing,
-    NoraError,
-    NotFound,
-    ProxyConfig,
-    ProxyFormat,
-    StorageFull,
-    UpstreamError,
-    UpstreamInvalid,
-)
-from nora.lru import BoundedCache
-from nora.store.protocol import MAX_SEGMENT_BYTES, Store, segment
-from nora.tasks import SingleFlight, Tasks
-from nora.upstream.client import Upstream, UpstreamClient, UpstreamResponse, check_status, shown_url
-from nora.upstream.freshness import Fresh, Miss, Revalidate, judge, negative_ttl
-from nora.upstream.stored import Head, decode, encode
+from nora.api import Document, Listing, ProxyFormat, RelatedDocument, UpstreamRequest
+from nora.upstream.documents import UpstreamDocuments
+from nora.upstream.stored import Head
 
-log = logging.getLogger(__name__)
-
-STALE_WAIT_SECONDS = 5.0
-"""How long a client that could have a stale page waits for a fresh one; the refresh goes on. pip gives up after 15 s."""
-OUTAGE_SECONDS = 15.0
-"""After a failure, stale pages are served for this long without asking."""
-INLINE_PARSE_BYTES = 64 * 1024
-MAX_HEADS = 20_000
 MAX_LISTED_FILES = 40_000
+MAX_RELATED_BYTES = 32 * 1024 * 1024
+MAX_REMEMBERED_NAMES = 50_000
 _PLAIN_NAME = re.compile(r"(?!\.{1,2}\Z)[^/\\\x00-\x1f\x7f]+\Z")
 
 
-class UpstreamListings:
-    """The listings of one upstream, for one registry.
+class UpstreamListings(UpstreamDocuments[Listing]):
+    """The listings of one upstream, for one registry."""
 
-    What is held belongs to the upstream's place in the configuration, not to its address: when the operator changes the address,
-    what the old one said is no longer fresh, but still there in case that the new one fails.
-    """
+    def __init__(self, *, format_: ProxyFormat, **parts: Any) -> None:
+        super().__init__(kind="pages", max_weight=MAX_LISTED_FILES, **parts)
+        self._format = format_
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        client: UpstreamClient,
-        tasks: Tasks,
-        format_: ProxyFormat,
-        upstream: Upstream,
-        registry: str,
-        position: int,
-        config: ProxyConfig,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self.upstream = upstream
-        self._store, self._client = store, client
-        self._format, self._config, self._clock = format_, config, clock
-        self.prefix = f"cache/{segment(registry)}/{position}"
-        self._heads: BoundedCache[str, Head] = BoundedCache(MAX_HEADS)
-        self._parsed: BoundedCache[str, tuple[str, Listing]] = BoundedCache(MAX_LISTED_FILES)
-        self._absent_until: BoundedCache[str, float] = BoundedCache(MAX_HEADS)
-        self._flights = SingleFlight(tasks)
-        self._down_until = 0.0
+    def request(self, name: str) -> UpstreamRequest:
+        """See :class:`UpstreamDocuments`."""
+        return self._format.listing_request(self.upstream.url, name)
 
-    @property
-    def pages_prefix(self) -> str:
-        """Where the answers are; one key per project held."""
-        return f"{self.prefix}/pages"
-
-    async def head(self, project: str) -> Head | None:
-        """What the upstream says of a project, as fresh as the configuration asks; ``None`` if it does not know it.
-
-        Raises:
-            UpstreamError: it failed, and nothing is held.
-        """
-        if len(segment(project)) > MAX_SEGMENT_BYTES:
-            return None
-        now = self._clock()
-        known = self._heads.get(project)
-        if known is not None and isinstance(self._judge(known, now), Fresh):
-            return known
-        if known is None:
-            if self._is_absent(project, now):
-                return None
-            # After a restart, or in a worker that has not served the project yet.
-            known = await self._flights.run(("held", project), lambda: self._held(project))
-        refresh = self._flights.start(("refresh", project), lambda: self._refresh(project))
-        if known is None:
-            return await asyncio.shield(refresh)
-        done, _ = await asyncio.wait([refresh], timeout=STALE_WAIT_SECONDS)
-        return refresh.result() if done else known
-
-    async def listing(self, project: str, head: Head) -> tuple[Head, Listing]:
-        """The listing of an answer, and the head that it was made from: a newer one if the answer has changed since.
-
-        Raises:
-            NotFound: the stored answer is gone, and the upstream does not know the project any more.
-            UpstreamError: the stored answer is gone, and the upstream failed.
-        """
-        parsed = self._parsed.get(project)
-        if parsed is not None and parsed[0] == head.revision:
-            return head, parsed[1]
-        stored = await self._stored(project)
-        if stored is None:
-            # Removed or damaged behind our back: as if it had never been held.
-            self._heads.discard(project)
-            asked = await self._ask(project, None)
-            if asked is None:
-                raise NotFound("project", project)
-            refreshed, listing = asked
-            return (refreshed, listing) if listing is not None else await self.listing(project, refreshed)
-        current, body = stored
-        listing = await self._parse(project, Document(url=current.url, content_type=current.content_type, body=body))
-        self._remember(project, current, listing)
-        return current, listing
-
-    async def knows(self, project: str) -> bool:
-        """Whether an answer of this very upstream is held, of whatever age."""
-        head = self._heads.get(project) or await self._held(project)
-        return head is not None and head.upstream == self.upstream.url
-
-    def _key(self, project: str) -> str:
-        return f"{self.pages_prefix}/{segment(project)}"
-
-    def _judge(self, head: Head | None, now: float) -> Fresh | Revalidate | Miss:
-        if head is not None and head.upstream != self.upstream.url:
-            return Revalidate()
-        validated_at = head.validated_at if head else None
-        return judge(validated_at=validated_at, now=now, ttl_seconds=self._config.metadata_ttl)
-
-    def _is_absent(self, project: str, now: float) -> bool:
-        until = self._absent_until.get(project)
-        # A clock that was set back must not make an absence last longer.
-        return until is not None and 0 < until - now <= negative_ttl(self._config.metadata_ttl)
-
-    async def _held(self, project: str) -> Head | None:
-        if len(segment(project)) > MAX_SEGMENT_BYTES:
-            return None
-        stored = await self._stored(project)
-        return stored[0] if stored else None
-
-    async def _stored(self, project: str) -> tuple[Head, bytes] | None:
-        data = await self._store.get(self._key(project))
-        if data is None:
-            return None
-        return decode(data) if len(data) < INLINE_PARSE_BYTES else await asyncio.to_thread(decode, data)
-
-    async def _refresh(self, project: str) -> Head | None:
-        # Another worker may have asked meanwhile, so the disk is looked at first.
-        held = await self._held(project)
-        now = self._clock()
-        verdict = self._judge(held, now)
-        match verdict:
-            case Fresh():
-                assert held is not None
-                self._heads.put(project, held)
-                return held
-            # A clock that was set back must not make an outage last longer.
-            case Revalidate() if 0 < self._down_until - now <= OUTAGE_SECONDS:
-                assert held is not None
-                return held
-            case Revalidate() | Miss():
-                pass
-            case _:
-                assert_never(verdict)
-        try:
-            asked = await self._ask(project, held)
-            return asked[0] if asked is not None else None
-        except UpstreamError as error:
-            if held is None:
-                log.warning("upstream failed", extra={"project": project, "error": str(error)})
-                raise
-            self._down_until = self._clock() + OUTAGE_SECONDS
-            self._heads.put(project, held)
-            log.warning("upstream failed, serving a stale listing", extra={"project": project, "error": str(error)})
-            return held
-
-    async def _ask(self, project: str, held: Head | None) -> tuple[Head, Listing | None] | None:
-        """What the upstream says now, with the listing if it said anything new; ``None`` if it does not know the project."""
-        request = self._format.listing_request(self.upstream.url, project)
-        headers = dict(request.headers)
-        if held is not None and not held.withdrawn and held.upstream == self.upstream.url:
-            if held.etag:
-                headers["If-None-Match"] = held.etag
-            if held.last_modified:
-                headers["If-Modified-Since"] = held.last_modified
-        response = await self._client.get_document(
-            self.upstream, request.url, headers, timeout_seconds=self._config.proxy_timeout
-        )
-        if response.status in (404, 410):
-            return await self._absent(project, held)
-        if response.status == 304 and held is not None:
-            return await self._validated(project, held)
-        check_status(response.status, response.url, response.headers)
-        return await self._answered(project, response)
-
-    async def _answered(self, project: str, response: UpstreamResponse) -> tuple[Head, Listing]:
-        content_type = response.headers.get("content-type", "")
-        document = Document(url=response.url, content_type=content_type, body=response.body)
-        # Parsed before it is kept: what is no listing must not replace one.
-        listing = await self._parse(project, document)
-        head = Head(
-            upstream=self.upstream.url,
-            url=response.url,
-            content_type=content_type,
-            digest=hashlib.sha256(response.body).hexdigest(),
-            validated_at=self._clock(),
-            etag=response.headers.get("etag", ""),
-            last_modified=response.headers.get("last-modified", ""),
-        )
-        await self._keep(project, head, response.body)
-        self._remember(project, head, listing)
-        self._down_until = 0.0
-        return head, listing
-
-    async def _validated(self, project: str, held: Head) -> tuple[Head, Listing | None] | None:
-        stored = await self._stored(project)
-        if stored is None or stored[0].digest != held.digest:
-            return await self._ask(project, None)
-        head = msgspec.structs.replace(held, validated_at=self._clock())
-        await self._keep(project, head, stored[1])
-        self._heads.put(project, head)
-        self._down_until = 0.0
-        return head, None
-
-    async def _absent(self, project: str, held: Head | None) -> tuple[Head, None] | None:
-        ours = held is not None and held.upstream == self.upstream.url
-        if ours and self._config.keep_withdrawn and (stored := await self._stored(project)):
-            head = msgspec.structs.replace(stored[0], validated_at=self._clock(), withdrawn=True)
-            await self._keep(project, head, stored[1])
-            self._heads.put(project, head)
-            return head, None
-        if held is not None:
-            log.warning("project was withdrawn upstream", extra={"project": project, "upstream": shown_url(self.upstream.url)})
-            await self._store.delete(self._key(project))
-        self._heads.discard(project)
-        self._parsed.discard(project)
-        self._absent_until.put(project, self._clock() + negative_ttl(self._config.metadata_ttl))
-        return None
-
-    async def _keep(self, project: str, head: Head, body: bytes) -> None:
-        try:
-            await self._store.put(self._key(project), encode(head, body))
-        except (StorageFull, OSError) as error:
-            # It can be served all the same, as long as it is in memory.
-            log.error("listing could not be kept", extra={"project": project, "error": str(error)})
-
-    async def _parse(self, project: str, document: Document) -> Listing:
-        if len(document.body) < INLINE_PARSE_BYTES:
-            return self._parsed_now(project, document)
-        return await asyncio.to_thread(self._parsed_now, project, document)
-
-    def _parsed_now(self, project: str, document: Document) -> Listing:
-        try:
-            listing = self._format.parse_listing(project, document)
-        except NoraError:
-            raise
-        except Exception as error:
-            # A format's mistake with somebody else's bytes: theirs is the answer that cannot be used.
-            log.exception("format failed to read a listing", extra={"project": project})
-            raise UpstreamInvalid(shown_url(document.url), "its answer could not be read") from error
+    def parse(self, name: str, document: Document) -> Listing:
+        """See :class:`UpstreamDocuments`."""
+        listing = self._format.parse_listing(name, document)
         # PROXY-15: whatever a format lets through, no name becomes a path.
         if all(_PLAIN_NAME.match(file.name) for file in listing.files):
             return listing
         plain = tuple(file for file in listing.files if _PLAIN_NAME.match(file.name))
         return msgspec.structs.replace(listing, files=plain)
 
-    def _remember(self, project: str, head: Head, listing: Listing) -> None:
-        self._heads.put(project, head)
-        self._absent_until.discard(project)
-        self._parsed.put(project, (head.revision, listing), weight=1 + len(listing.files))
+    def weigh(self, value: Listing) -> int:
+        """See :class:`UpstreamDocuments`."""
+        return 1 + len(value.files)
+
+    async def observed(self, project: str, held: Head | None, head: Head, value: Listing) -> Head:
+        """Remember when files were first seen whose listing does not say when they were published."""
+        undated = [file.name for file in value.files if file.published is None]
+        if not undated:
+            return head
+        if held is None or not held.seen_at:
+            return msgspec.structs.replace(head, seen_at=head.changed_at)
+        earlier = await self.held_value(project, held)
+        before = {file.name for file in earlier.files} if earlier is not None else set()
+        # A time never changes for a file (JSON-9), so those that are remembered stay.
+        fresh = {name: head.changed_at for name in undated if name not in before and name not in held.seen_later}
+        later = {**held.seen_later, **fresh}
+        return msgspec.structs.replace(
+            head, seen_at=held.seen_at, seen_later=later if len(later) <= MAX_REMEMBERED_NAMES else held.seen_later
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What a related document says, and how many bytes it was made from."""
+
+    value: Any
+    size: int
+
+
+class RelatedDocuments(UpstreamDocuments[Parsed]):
+    """One kind of further documents of one upstream; their names are ``project`` or ``project/part``."""
+
+    def __init__(self, *, document: RelatedDocument, **parts: Any) -> None:
+        super().__init__(kind=document.kind, max_weight=MAX_RELATED_BYTES, **parts)
+        self._document = document
+
+    def request(self, name: str) -> UpstreamRequest | None:
+        """See :class:`UpstreamDocuments`."""
+        project, _, part = name.partition("/")
+        return self._document.request(self.upstream.url, project, part)
+
+    def parse(self, name: str, document: Document) -> Parsed:
+        """See :class:`UpstreamDocuments`."""
+        return Parsed(self._document.parse(name.partition("/")[0], document), len(document.body))
+
+    def weigh(self, value: Parsed) -> int:
+        """See :class:`UpstreamDocuments`."""
+        return 1 + value.size

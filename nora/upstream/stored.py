@@ -10,10 +10,16 @@ from nora.store.protocol import FORMAT
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is known of a stored answer; the first line of its file.
+    """What is known of a stored answer; the first line of its file. All times are in seconds since the epoch.
 
-    ``upstream`` is the address as configured then, ``url`` the final one, without user info. ``validated_at`` is in seconds since the epoch, ``digest`` the body's sha256, ``withdrawn`` says that the upstream
-    answered 404 or 410 since and that the project is kept all the same.
+    Attributes:
+        upstream: The upstream's address as configured then.
+        url: The final address, without user info.
+        digest: The body's sha256.
+        validated_at: When the upstream last confirmed it.
+        changed_at: When the upstream first gave this body.
+        seen_at, seen_later: When files were first seen whose listing does not date them: the first ones, and by name all others.
+        withdrawn: The upstream has answered 404 or 410 since, and the project is kept all the same.
     """
 
     upstream: str
@@ -21,6 +27,9 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     content_type: str
     digest: str
     validated_at: float
+    changed_at: float = 0
+    seen_at: float = 0
+    seen_later: dict[str, float] = {}
     etag: str = ""
     last_modified: str = ""
     withdrawn: bool = False
@@ -29,7 +38,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def revision(self) -> str:
         """Changes whenever the listing made from the answer changes; links depend on the final address, too."""
-        made_of = f"{self.digest} {self.url} {self.content_type} {self.withdrawn}"
+        made_of = f"{self.digest} {self.url} {self.content_type} {self.withdrawn} {self.seen_at}"
         return hashlib.sha256(made_of.encode()).hexdigest()[:32]
 
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from nora.api import File, UpstreamInvalid, UpstreamUnavailable
-from nora.upstream import listings as module
+from nora.upstream import documents as module
 from nora.upstream.stored import Head, decode, encode
 
 BASE = "https://index.example/simple/"
@@ -21,7 +21,7 @@ async def names(listings, project: str = "x") -> list[str] | None:
     head = await listings.head(project)
     if head is None:
         return None
-    return [file.name for file in (await listings.listing(project, head))[1].files]
+    return [file.name for file in (await listings.value(project, head))[1].files]
 
 
 def file(name: str) -> File:
@@ -121,7 +121,7 @@ async def test_304_for_a_page_that_was_damaged_meanwhile_is_asked_for_in_full(ma
 
     async def damage_then_304(request: httpx.Request) -> httpx.Response:
         if "if-none-match" in request.headers:
-            await store.put(f"{listings.pages_prefix}/x", b"damaged")
+            await store.put(f"{listings.documents_prefix}/x", b"damaged")
             return httpx.Response(304)
         return full(request)
 
@@ -129,7 +129,7 @@ async def test_304_for_a_page_that_was_damaged_meanwhile_is_asked_for_in_full(ma
     upstreams.answers[X] = damage_then_304
     assert await names(listings) == ["x-1"]
     assert (await listings.head("x")).digest == head.digest
-    assert decode(await store.get(f"{listings.pages_prefix}/x")) is not None
+    assert decode(await store.get(f"{listings.documents_prefix}/x")) is not None
 
 
 # Absence, CACHE-4, CACHE-5, PROXY-11
@@ -142,7 +142,7 @@ async def test_absence_after_a_page_removes_it(make_listings, upstreams, store, 
     assert await names(listings) == ["x-1"]
     upstreams.answers[X] = status
     assert await names(listings) is None
-    assert await store.names(listings.pages_prefix) == []
+    assert await store.names(listings.documents_prefix) == []
     assert not await listings.knows("x")
     # It stays away when the upstream then fails: nothing is left to be served stale.
     upstreams.answers[X] = 503
@@ -237,7 +237,8 @@ async def test_fifty_callers_after_a_restart_read_the_held_page_once(make_listin
 
     monkeypatch.setattr(store, "get", counted)
     restarted = make_listings()
-    assert set(await asyncio.gather(*(restarted.head("x") for _ in range(50)))) == {await restarted.head("x")}
+    heads = await asyncio.gather(*(restarted.head("x") for _ in range(50)))
+    assert heads == [await restarted.head("x")] * 50
     assert len(reads) <= 3
 
 
@@ -297,7 +298,7 @@ async def test_a_damaged_file_is_a_miss_and_is_replaced(make_listings, upstreams
     upstreams.lists(BASE, "x", file("x-1"))
     listings = make_listings()
     assert await names(listings) == ["x-1"]
-    key = f"{listings.pages_prefix}/x"
+    key = f"{listings.documents_prefix}/x"
     good = await store.get(key)
     if damage is None:
         await store.delete(key)
@@ -314,7 +315,7 @@ async def test_a_damaged_file_and_a_failing_upstream_are_an_error(make_listings,
     upstreams.lists(BASE, "x", file("x-1"))
     listings = make_listings()
     await names(listings)
-    await store.put(f"{listings.pages_prefix}/x", b"damaged")
+    await store.put(f"{listings.documents_prefix}/x", b"damaged")
     upstreams.answers[X] = 500
     with pytest.raises(UpstreamUnavailable):
         await make_listings().head("x")

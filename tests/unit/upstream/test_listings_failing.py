@@ -16,7 +16,8 @@ from nora.api import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from nora.upstream import listings as module
+from nora.upstream import documents as module
+from nora.upstream import listings as listings_module
 
 BASE = "https://index.example/simple/"
 X = f"{BASE}x/"
@@ -26,7 +27,7 @@ async def names(listings, project: str = "x") -> list[str] | None:
     head = await listings.head(project)
     if head is None:
         return None
-    return [file.name for file in (await listings.listing(project, head))[1].files]
+    return [file.name for file in (await listings.value(project, head))[1].files]
 
 
 def file(name: str) -> File:
@@ -84,12 +85,12 @@ async def test_with_a_page_held_a_failure_serves_it_and_spoils_nothing(make_list
     listings = make_listings(metadata_ttl=300)
     upstreams.lists(BASE, "x", file("x-1"))
     assert await names(listings) == ["x-1"]
-    before = await store.get(f"{listings.pages_prefix}/x")
+    before = await store.get(f"{listings.documents_prefix}/x")
     upstreams.answers[X] = failure
     clock.turn(301)
     assert await names(listings) == ["x-1"]
     assert len(upstreams.asked) in (2, 3)  # a refused connection is tried twice
-    assert await store.get(f"{listings.pages_prefix}/x") == before
+    assert await store.get(f"{listings.documents_prefix}/x") == before
     # After a restart as well.
     assert await names(make_listings(metadata_ttl=300)) == ["x-1"]
 
@@ -253,7 +254,7 @@ async def test_a_listing_that_can_neither_be_kept_nor_remembered_is_no_endless_l
         raise StorageFull
 
     monkeypatch.setattr(store, "put", full)
-    monkeypatch.setattr(module, "MAX_LISTED_FILES", 2)
+    monkeypatch.setattr(listings_module, "MAX_LISTED_FILES", 2)
     upstreams.lists(BASE, "x", *(file(f"x-{number}") for number in range(3)))
     assert await names(make_listings()) == ["x-0", "x-1", "x-2"]
     assert len(upstreams.asked) <= 2
@@ -300,7 +301,7 @@ async def test_the_final_address_after_redirects_decides_where_links_lead(make_l
         target = f"https://{host}.example/x/"
         upstreams.answers[X] = lambda _, target=target: httpx.Response(302, headers={"Location": target})
         head = await listings.head("x")
-        seen.append((head.revision, (await listings.listing("x", head))[1].files[0].url))
+        seen.append((head.revision, (await listings.value("x", head))[1].files[0].url))
         clock.turn(301)
     # PROXY-4: the same bytes from elsewhere are another listing.
     assert [url for _, url in seen] == ["https://one.example/x/x-1", "https://two.example/x/x-1"]
