@@ -9,18 +9,24 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nora import __version__
-from nora.api import File, Format, Policy, ProxyConfig, ProxyFormat, Registry, RegistryConfig
+from nora.api import File, Format, Policy, ProxyConfig, ProxyFormat, RegistryConfig
 from nora.auth.access import Access
 from nora.auth.htpasswd import HtpasswdFile
 from nora.config.errors import ConfigurationError
 from nora.config.settings import RegistrySettings, Settings
+from nora.http.api import api_routes
 from nora.http.app import App, Mount, Readiness, build_app
 from nora.http.body import BodyReader
 from nora.http.dispatch import Dispatcher
 from nora.index.index import Index
 from nora.plugins import Plugins
+from nora.registry.curate import Curator
+from nora.registry.files import Files
+from nora.registry.journal import Journal
+from nora.registry.managed import ManagedRegistry
 from nora.registry.publish import Publisher
 from nora.registry.registry import HostRegistry
 from nora.registry.sources import Source
@@ -29,7 +35,7 @@ from nora.store.protocol import Store
 from nora.tasks import SingleFlight, Tasks
 from nora.upstream.client import Upstream, UpstreamClient, make_client, trusting
 from nora.upstream.downloads import Downloads
-from nora.upstream.listings import UpstreamListings
+from nora.upstream.listings import RelatedDocuments, UpstreamListings
 from nora.upstream.pins import Pins
 
 log = logging.getLogger(__name__)
@@ -39,10 +45,11 @@ SEND_THREADS = 16
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A composed host: its web application and whether it takes requests."""
+    """A composed host: its web application, whether it takes requests, and its registries by name."""
 
     app: App
     readiness: Readiness
+    registries: dict[str, ManagedRegistry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +88,17 @@ async def host(settings: Settings, plugins: Plugins, environ: Mapping[str, str])
         parts = Parts(store, tasks, SingleFlight(tasks), pages, downloads, read_body)
         dispatcher = Dispatcher(_access(settings, plugins, stack), access_log_enabled=settings.logging.access)
         readiness = Readiness()
-        app = build_app(mounts(settings, plugins, parts), dispatcher, readiness, body_limit_bytes=read_body.limit_bytes)
-        yield Host(app, readiness)
+        registries = {configured.name: _registry(configured, settings, plugins, parts) for configured in settings.registries}
+        app = build_app(
+            [Mount("api", "/api/v1/", api_routes(registries).routes), *mounts(settings, registries)],
+            dispatcher,
+            readiness,
+            body_limit_bytes=read_body.limit_bytes,
+        )
+        yield Host(app, readiness, registries)
 
 
-def mounts(settings: Settings, plugins: Plugins, parts: Parts) -> list[Mount]:
+def mounts(settings: Settings, registries: Mapping[str, ManagedRegistry]) -> list[Mount]:
     """The routes of all registries.
 
     Raises:
@@ -93,10 +106,9 @@ def mounts(settings: Settings, plugins: Plugins, parts: Parts) -> list[Mount]:
     """
     found, problems = [], []
     for configured in settings.registries:
-        format_ = plugins.formats[configured.format]
-        registry = _registry(configured, format_, settings, plugins, parts)
+        composed = registries[configured.name]
         try:
-            found.append(Mount(configured.name, configured.path, format_.routes(registry).routes))
+            found.append(Mount(configured.name, configured.path, composed.format.routes(composed.registry).routes))
         except Exception as error:
             log.debug("routes of a plugin", exc_info=error)
             problems.append(f"registries.{configured.name}: format {configured.format} failed to give its routes: {error!r}")
@@ -122,28 +134,39 @@ def _access(settings: Settings, plugins: Plugins, stack: AsyncExitStack) -> Acce
     return Access(True, settings.auth.anonymous_read, (users, *plugins.authenticators))
 
 
-def _registry(
-    configured: RegistrySettings, format_: Format, settings: Settings, plugins: Plugins, parts: Parts
-) -> Registry[RegistryConfig]:
-    config = configured.config
+def _registry(configured: RegistrySettings, settings: Settings, plugins: Plugins, parts: Parts) -> ManagedRegistry:
+    config, format_ = configured.config, plugins.formats[configured.format]
     index = Index(parts.store, configured.name)
+    overlay = Index(parts.store, configured.name, area="overlay")
+    journal = Journal(configured.name, plugins.sinks)
     proxying = isinstance(config, ProxyConfig) and isinstance(format_, ProxyFormat)
-    return HostRegistry(
+    files = Files(
+        registry=configured.name,
+        store=parts.store,
+        client=parts.pages,
+        downloads=parts.downloads,
+        flights=parts.flights,
+        proxy_timeout=config.proxy_timeout if isinstance(config, ProxyConfig) else 30,
+    )
+    registry = HostRegistry(
         name=configured.name,
         path=configured.path,
         config=config,
         public_url=f"{settings.server.public_url.rstrip('/')}{configured.path}" if settings.server.public_url else "",
         store=parts.store,
         index=index,
+        overlay=overlay,
         sources=_sources(configured.name, format_, config, parts) if proxying else (),
-        downloads=parts.downloads,
+        files=files,
         flights=parts.flights,
-        publisher=Publisher(registry=configured.name, store=parts.store, index=index, sinks=plugins.sinks),
+        publisher=Publisher(store=parts.store, index=index, overlay=overlay, journal=journal),
         refusal=_refusal(configured.name, plugins.policies),
         read_body=parts.read_body,
         merge_upstream=config.merge_upstream if isinstance(config, ProxyConfig) else (),
-        proxy_timeout=config.proxy_timeout if isinstance(config, ProxyConfig) else 30,
+        version_key=format_.version_key,
     )
+    curator = Curator(index=index, overlay=overlay, listing=registry.listing, journal=journal, version_key=format_.version_key)
+    return ManagedRegistry(registry, curator, format_)
 
 
 def _sources(registry: str, format_: Format, config: RegistryConfig, parts: Parts) -> list[Source]:
@@ -151,17 +174,18 @@ def _sources(registry: str, format_: Format, config: RegistryConfig, parts: Part
     assert isinstance(config, ProxyConfig)
     sources = []
     for position, url in enumerate(config.upstreams):
-        listings = UpstreamListings(
-            store=parts.store,
-            client=parts.pages,
-            tasks=parts.tasks,
-            format_=format_,
-            upstream=Upstream(url, config.proxy_auth),
-            registry=registry,
-            position=position,
-            config=config,
-        )
-        sources.append(Source(listings, Pins(parts.store, listings.prefix)))
+        shared: dict[str, Any] = {
+            "store": parts.store,
+            "client": parts.pages,
+            "tasks": parts.tasks,
+            "upstream": Upstream(url, config.proxy_auth),
+            "registry": registry,
+            "position": position,
+            "config": config,
+        }
+        listings = UpstreamListings(format_=format_, **shared)
+        related = {document.kind: RelatedDocuments(document=document, **shared) for document in format_.related}
+        sources.append(Source(listings, Pins(parts.store, listings.prefix), format_.sidecar_readers, related))
     return sources
 
 

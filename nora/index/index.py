@@ -16,15 +16,15 @@ _MANIFEST = re.compile(r"\d{12}\.json\Z", re.ASCII)
 
 
 class Index:
-    """What is hosted in one registry.
+    """What is hosted in one registry; in the area ``overlay``, what was decided here about projects of upstreams.
 
     Manifests are never changed and their serials have no gap, so whether a remembered one is still the newest is one question:
     does the next serial exist? The answer is exact, whichever process wrote it and however coarse file times are.
     """
 
-    def __init__(self, store: Store, registry: str, *, max_files: int = 50_000) -> None:
+    def __init__(self, store: Store, registry: str, *, area: str = "index", max_files: int = 50_000) -> None:
         self._store = store
-        self.prefix = f"index/{segment(registry)}"
+        self.prefix = f"{area}/{segment(registry)}"
         self._newest: BoundedCache[str, Manifest | None] = BoundedCache(max_files)
         self._begun: set[str] = set()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()

@@ -10,6 +10,13 @@ from nora.api import Event, File
 from nora.store.protocol import FORMAT
 
 
+class Removed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A file that was removed; see :class:`nora.api.File` for ``identity``."""
+
+    sha256: str
+    identity: str = ""
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A project after its ``serial``-th change.
 
@@ -19,7 +26,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         serial: 1 for the first change, and so on without a gap.
         event: The change that led here.
         files: Hosted files.
-        removed: Files that were removed: file name to sha256. Their names cannot be used for other bytes.
+        removed: Files that were removed, by name. Their names and identities cannot be used for other bytes.
+        yanked_versions: Versions that were yanked here, by their keys (:meth:`nora.api.Format.version_key`): the reason, or ``True``.
+        yanked_files: The same for single files, by name.
         status, status_reason: See :class:`nora.api.Listing`.
         extra: The format's own fields.
     """
@@ -29,7 +38,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     event: Event
     format: int = FORMAT
     files: tuple[File, ...] = ()
-    removed: dict[str, str] = {}
+    removed: dict[str, Removed] = {}
+    yanked_versions: dict[str, bool | str] = {}
+    yanked_files: dict[str, bool | str] = {}
     status: str = "active"
     status_reason: str = ""
     extra: dict[str, Any] = {}

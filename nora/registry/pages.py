@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 
 from nora.api import Page
 from nora.lru import BoundedCache
@@ -30,13 +30,19 @@ class PageCache:
 
 
 async def render_page(
-    render: Callable[[], bytes], content_type: str, *, vary: tuple[str, ...], max_age_seconds: int, in_thread: bool
+    render: Callable[[], bytes],
+    content_type: str,
+    *,
+    vary: tuple[str, ...],
+    max_age_seconds: int,
+    in_thread: bool,
+    headers: Mapping[str, str] | None = None,
 ) -> Page:
     """Render and compress; off the event loop when that takes more than a few milliseconds."""
 
     def make() -> Page:
         body = render()
         compressed = gzip.compress(body, GZIP_LEVEL, mtime=0) if len(body) >= MIN_GZIP_BYTES else None
-        return Page(body, content_type, vary=vary, max_age_seconds=max_age_seconds, gzip_body=compressed)
+        return Page(body, content_type, vary=vary, max_age_seconds=max_age_seconds, gzip_body=compressed, headers=headers or {})
 
     return await asyncio.to_thread(make) if in_thread else make()

@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 
-from nora.api import AlreadyExists, Event, EventSink, File, Forbidden, Invalid, Published, Sidecar, Spool
-from nora.clock import timestamp
-from nora.context import current_request
+from nora.api import AlreadyExists, File, Forbidden, Invalid, Published, Sidecar, Spool
 from nora.index.index import Index, find_identity
 from nora.index.manifest import Manifest
+from nora.registry.journal import Journal
 from nora.store.protocol import Store
-
-log = logging.getLogger(__name__)
 
 CLOSED = {"archived": "the project is archived", "quarantined": "the project is quarantined"}
 
 
 class Publisher:
-    """Publishes into one registry."""
+    """Publishes into one registry. ``overlay`` is what was decided here about the project when it was still an upstream's."""
 
-    def __init__(
-        self,
-        *,
-        registry: str,
-        store: Store,
-        index: Index,
-        sinks: Sequence[EventSink] = (),
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._registry, self._store, self._index = registry, store, index
-        self._sinks, self._clock = sinks, clock
+    def __init__(self, *, store: Store, index: Index, overlay: Index, journal: Journal) -> None:
+        self._store, self._index, self._overlay, self._journal = store, index, overlay, journal
 
     async def publish(self, project: str, file: File, content: Spool, sidecars: Mapping[str, bytes]) -> Published:
         """See :meth:`nora.api.Registry.publish`."""
@@ -51,7 +37,7 @@ class Publisher:
             file,
             size=content.size,
             digests={**file.digests, "sha256": sha256},
-            published=timestamp(self._clock()),
+            published=self._journal.now(),
             url=None,
             sidecars=stored,
         )
@@ -59,7 +45,8 @@ class Publisher:
 
     async def _announce(self, project: str, file: File, sha256: str) -> Published:
         held: File | None = None
-        event = self._event("publish", project, file)
+        event = self._journal.event("publish", project, files=(file.name,), version=file.version)
+        decided = await self._overlay.newest(project)
 
         def step(current: Manifest | None, serial: int) -> Manifest | None:
             nonlocal held
@@ -67,14 +54,17 @@ class Publisher:
             if held is not None:
                 return None
             if current is None:
-                return Manifest(project=project, serial=serial, event=event, files=(file,))
+                # What was yanked stays yanked when the name becomes ours.
+                versions, files = (decided.yanked_versions, decided.yanked_files) if decided is not None else ({}, {})
+                return Manifest(
+                    project=project, serial=serial, event=event, files=(file,), yanked_versions=versions, yanked_files=files
+                )
             return msgspec.structs.replace(current, serial=serial, event=event, files=(*current.files, file))
 
         await self._index.change(project, step)
         if held is not None:
             return Published(file=held, created=False)
-        log.info("published", extra={"registry": self._registry, "project": project, "file": file.name, "actor": event.actor})
-        self._tell(event)
+        self._journal.tell(event)
         return Published(file=file, created=True)
 
     async def _keep_sidecar(self, data: bytes) -> Sidecar:
@@ -82,25 +72,6 @@ class Publisher:
             await spool.write(data)
             await spool.finish()
             return Sidecar(digests={"sha256": await self._store.keep_blob(spool)}, size=len(data))
-
-    def _event(self, action: str, project: str, file: File) -> Event:
-        request = current_request.get()
-        return Event(
-            action=action,
-            registry=self._registry,
-            project=project,
-            files=(file.name,),
-            actor=request.actor.name,
-            at=timestamp(self._clock()),
-            request_id=request.request_id,
-        )
-
-    def _tell(self, event: Event) -> None:
-        for sink in self._sinks:
-            try:
-                sink.emit(event)
-            except Exception:
-                log.exception("event sink failed", extra={"sink": type(sink).__name__})
 
 
 def _already(current: Manifest | None, file: File, sha256: str) -> File | None:
@@ -120,6 +91,7 @@ def _already(current: Manifest | None, file: File, sha256: str) -> File | None:
             return held
         hint = "" if held.name == file.name else f"it means the same as {held.name}, which is published"
         raise AlreadyExists(file.name, hint)
-    if current.removed.get(file.name, sha256) != sha256:
-        raise AlreadyExists(file.name, "it was removed, and its name cannot be used for other content")
+    for name, gone in current.removed.items():
+        if (name == file.name or (gone.identity and gone.identity == file.identity)) and gone.sha256 != sha256:
+            raise AlreadyExists(file.name, f"{name} was deleted, and its name cannot be used for other content")
     return None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256 as new_sha256
@@ -25,26 +27,26 @@ from nora.api import (
     Published,
     Registry,
     RegistryConfig,
+    Related,
     Spool,
+    TooLarge,
 )
 from nora.index.index import Index
 from nora.index.manifest import Manifest
 from nora.lru import BoundedCache
-from nora.registry.merge import hosted_listing, merge, without_refused
+from nora.registry.files import Files
+from nora.registry.merge import hosted_listing, merge, with_yanks, without_refused
 from nora.registry.ownership import Owner, owner_of
 from nora.registry.pages import PageCache, render_page
 from nora.registry.publish import Publisher
-from nora.registry.sources import Owned, Source, listing_of, owner_among
-from nora.store.protocol import SHA256_PATTERN, Store
+from nora.registry.sources import INLINE_FILES, Owned, Source, listing_of, owner_among
+from nora.store.protocol import Store
 from nora.tasks import SingleFlight
-from nora.upstream.downloads import ColdSource, Downloads, Fetched, strongest
-from nora.upstream.flight import Wanted
-from nora.upstream.pins import Pin
 
 log = logging.getLogger(__name__)
 
-INLINE_FILES = 150
-"""Listings up to this length are merged and rendered on the event loop: one or two milliseconds."""
+INLINE_BYTES = 64 * 1024
+"""Bodies up to this length are compressed on the event loop: a millisecond."""
 PAGE_MAX_AGE_SECONDS = 0
 """Clients ask each time and get a 304: an upload must be seen at once."""
 
@@ -53,16 +55,21 @@ ReadBody = Callable[[Request], AsyncIterator[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """Where a project's files come from at this moment."""
+    """Where a project's files come from at this moment.
+
+    ``manifest`` is what is hosted, ``marks`` what was decided here about files, hosted ones or the upstream's.
+    """
 
     project: str
     manifest: Manifest | None
+    marks: Manifest | None
     owned: Owned | None
 
     @property
     def revision(self) -> str:
         """Changes whenever the listing does."""
-        return f"{self.manifest.serial if self.manifest else 0}.{self.owned.revision if self.owned else ''}"
+        hosted, marks = (part.serial if part else 0 for part in (self.manifest, self.marks))
+        return f"{hosted}.{marks}.{self.owned.revision if self.owned else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +93,21 @@ class HostRegistry(Registry[RegistryConfig]):
         public_url: str,
         store: Store,
         index: Index,
+        overlay: Index,
         sources: Sequence[Source],
-        downloads: Downloads,
+        files: Files,
         flights: SingleFlight,
         publisher: Publisher,
         refusal: Callable[[str, File], str | None] | None,
         read_body: ReadBody,
         merge_upstream: Sequence[str] = (),
-        proxy_timeout: float = 30,
+        version_key: Callable[[str], str] = str,
     ) -> None:
         self.name, self.path, self.config, self.public_url = name, path, config, public_url
-        self._store, self._index, self._sources = store, index, sources
-        self._downloads, self._flights, self._publisher = downloads, flights, publisher
+        self._store, self._index, self._overlay, self._sources = store, index, overlay, sources
+        self._files, self._flights, self._publisher = files, flights, publisher
         self._refusal, self._read_body = refusal, read_body
-        self._merge_upstream, self._proxy_timeout = merge_upstream, proxy_timeout
+        self._merge_upstream, self._version_key = merge_upstream, version_key
         self._offers: BoundedCache[str, tuple[str, Offer]] = BoundedCache(20_000)
         self._pages = PageCache()
         self._names: tuple[Mapping[str, str | None], ProjectNames] | None = None
@@ -108,7 +116,7 @@ class HostRegistry(Registry[RegistryConfig]):
         """See :class:`Registry`."""
         if self._names is not None and await self._unchanged(self._names[0]):
             return self._names[1]
-        held = [source.listings.pages_prefix for source in self._sources]
+        held = [source.listings.documents_prefix for source in self._sources]
         # Markers from before the folders are read: a change in between is seen next time.
         markers = {prefix: await self._store.marker(prefix) for prefix in (self._index.prefix, *held)}
         hosted, empty = await self._index.projects()
@@ -129,19 +137,27 @@ class HostRegistry(Registry[RegistryConfig]):
         return (await self._offer(await self._resolve(project))).listing
 
     async def project_page(
-        self, project: str, content_type: str, render: Callable[[Listing], bytes], *, vary: tuple[str, ...] = ()
+        self,
+        project: str,
+        content_type: str,
+        render: Callable[[Listing], bytes],
+        *,
+        variant: str = "",
+        vary: tuple[str, ...] = (),
+        fields: Callable[[Listing], Mapping[str, str]] | None = None,
     ) -> Page:
         """See :class:`Registry`."""
         resolved = await self._resolve(project)
-        key = (project, content_type)
+        key = (project, content_type, variant)
         if (page := self._pages.get(key, resolved.revision)) is not None:
             return page
 
         async def make() -> Page:
-            offer = await self._offer(resolved)
-            rendering = functools.partial(render, offer.listing)
-            in_thread = len(offer.listing.files) > INLINE_FILES
-            return await self._render(key, offer.listing.revision, rendering, content_type, vary, in_thread)
+            listing = (await self._offer(resolved)).listing
+            headers = fields(listing) if fields is not None else {}
+            rendering = functools.partial(render, listing)
+            in_thread = len(listing.files) > INLINE_FILES
+            return await self._render(key, listing.revision, rendering, content_type, vary, in_thread, headers)
 
         return await self._flights.run(("page", self.name, key, resolved.revision), make)
 
@@ -156,9 +172,45 @@ class HostRegistry(Registry[RegistryConfig]):
 
         async def make() -> Page:
             in_thread = len(names.names) > INLINE_FILES
-            return await self._render(key, names.revision, functools.partial(render, names), content_type, vary, in_thread)
+            return await self._render(key, names.revision, functools.partial(render, names), content_type, vary, in_thread, {})
 
         return await self._flights.run(("page", self.name, key, names.revision), make)
+
+    async def page(
+        self,
+        key: tuple[str, ...],
+        revision: str,
+        content_type: str,
+        make: Callable[[], Awaitable[bytes]],
+        *,
+        vary: tuple[str, ...] = (),
+        fields: Mapping[str, str] | None = None,
+    ) -> Page:
+        """See :class:`Registry`."""
+        known = ("made", content_type, *key)
+        if (page := self._pages.get(known, revision)) is not None:
+            return page
+
+        async def made() -> Page:
+            body = await make()
+            in_thread = len(body) > INLINE_BYTES
+            return await self._render(known, revision, lambda: body, content_type, vary, in_thread, fields or {})
+
+        return await self._flights.run(("page", self.name, known, revision), made)
+
+    async def related(self, project: str, kind: str, part: str = "") -> Related | None:
+        """See :class:`Registry`."""
+        resolved = await self._resolve(project)
+        # What an upstream says of a name that is ours is about somebody else's project.
+        if resolved.manifest is not None or resolved.owned is None or kind not in resolved.owned.source.related:
+            return None
+        documents = resolved.owned.source.related[kind]
+        name = f"{project}/{part}" if part else project
+        head = await documents.head(name)
+        if head is None:
+            return None
+        head, parsed = await documents.value(name, head)
+        return Related(value=parsed.value, revision=head.revision)
 
     async def open(self, project: str, filename: str, *, sidecar: str = "") -> Content:
         """See :class:`Registry`."""
@@ -172,11 +224,29 @@ class HostRegistry(Registry[RegistryConfig]):
                 raise Forbidden(f"{filename}: {reason}")
             raise NotFound("file", filename)
         if sidecar:
-            file = self._sidecar_file(file, sidecar, offer.owned)
-        if file.url is None:
-            return await self._open_hosted(file)
-        assert offer.owned is not None, "only an upstream's files have an address"
-        return await self._open_upstream(project, file, offer.owned)
+            return await self._files.open_sidecar(project, file, sidecar, offer.owned)
+        return await self._files.open(project, file, offer.owned)
+
+    async def read(self, project: str, filename: str, *, sidecar: str = "", max_bytes: int) -> bytes:
+        """See :class:`Registry`."""
+        source = (await self.open(project, filename, sidecar=sidecar)).source
+        try:
+            if (source.size or 0) > max_bytes:
+                raise TooLarge(filename + sidecar, max_bytes)
+            await source.start()
+            while not source.complete:
+                if source.available() > max_bytes:
+                    break
+                await source.wait(source.available())
+            if source.available() > max_bytes:
+                raise TooLarge(filename + sidecar, max_bytes)
+            descriptor = source.open()
+            try:
+                return await asyncio.to_thread(os.pread, descriptor, source.available(), 0)
+            finally:
+                os.close(descriptor)
+        finally:
+            await source.aclose()
 
     def body(self, request: Request) -> AsyncIterator[bytes]:
         """See :class:`Registry`."""
@@ -217,7 +287,8 @@ class HostRegistry(Registry[RegistryConfig]):
                 log.warning("upstream failed, serving hosted files", extra={"project": project, "error": str(error)})
         if manifest is None and owned is None:
             raise NotFound("project", project)
-        return Resolved(project, manifest, owned)
+        marks = manifest if manifest is not None else await self._overlay.newest(project)
+        return Resolved(project, manifest, marks, owned)
 
     async def _offer(self, resolved: Resolved) -> Offer:
         cached = self._offers.get(resolved.project)
@@ -231,8 +302,13 @@ class HostRegistry(Registry[RegistryConfig]):
         listing = hosted_listing(manifest) if manifest is not None else None
         if owned is not None:
             upstream = await listing_of(owned, self._store, resolved.project)
-            listing = merge(listing, upstream) if listing is not None else upstream
+            removed = manifest.removed if manifest is not None else {}
+            listing = merge(listing, upstream, removed) if listing is not None else upstream
         assert listing is not None
+        if (marks := resolved.marks) is not None:
+            listing = with_yanks(listing, marks, self._version_key)
+            if manifest is None:
+                listing = msgspec.structs.replace(listing, serial=listing.serial + marks.serial)
         refused: Mapping[str, str] = {}
         if self._refusal is not None:
             listing, refused = without_refused(listing, functools.partial(self._refusal, resolved.project))
@@ -248,57 +324,15 @@ class HostRegistry(Registry[RegistryConfig]):
         content_type: str,
         vary: tuple[str, ...],
         in_thread: bool,
+        headers: Mapping[str, str],
     ) -> Page:
-        page = await render_page(rendering, content_type, vary=vary, max_age_seconds=PAGE_MAX_AGE_SECONDS, in_thread=in_thread)
+        page = await render_page(
+            rendering,
+            content_type,
+            vary=vary,
+            max_age_seconds=PAGE_MAX_AGE_SECONDS,
+            in_thread=in_thread,
+            headers=headers,
+        )
         self._pages.put(key, revision, page)
         return page
-
-    def _sidecar_file(self, file: File, suffix: str, owned: Owned | None) -> File:
-        sidecar = file.sidecars.get(suffix)
-        name = file.name + suffix
-        if sidecar is None:
-            raise NotFound("file", name)
-        found = File(name=name, digests=sidecar.digests, size=sidecar.size, url=sidecar.url)
-        return owned.pinned(found) if owned is not None and sidecar.url is not None else found
-
-    async def _open_hosted(self, file: File) -> Content:
-        sha256 = file.digests["sha256"]
-        blob = await self._store.open_blob(sha256)
-        if blob is None or blob.size != file.size:
-            if blob is not None:
-                await blob.aclose()
-            raise RuntimeError(f"hosted file {file.name} is damaged: blob {sha256} is missing or not {file.size} bytes long")
-        return Content(file.name, blob, etag=sha256)
-
-    async def _open_upstream(self, project: str, file: File, owned: Owned) -> Content:
-        etag = _etag(file)
-        sha256 = file.digests.get("sha256")
-        blob = await self._store.open_blob(sha256) if sha256 and SHA256_PATTERN.match(sha256) else None
-        if blob is not None:
-            if file.size is None or blob.size == file.size:
-                return Content(file.name, blob, etag=etag)
-            await blob.aclose()
-            log.error("held file is damaged and is fetched again", extra={"project": project, "file": file.name})
-
-        async def kept(fetched: Fetched) -> None:
-            if sha256 is None:
-                pin = Pin(name=file.name, sha256=fetched.sha256, size=fetched.size, digests=file.digests)
-                await owned.source.pins.add(project, pin)
-
-        join = functools.partial(
-            self._downloads.join,
-            owned.source.listings.upstream,
-            Wanted.of(self.name, project, file),
-            timeout_seconds=self._proxy_timeout,
-            kept=kept,
-        )
-        return Content(file.name, ColdSource(file.size, join), etag=etag)
-
-
-def _etag(file: File) -> str:
-    """Made of the strongest digest that is announced, so it is the same before and after the file is held; "" without any."""
-    algorithm = strongest(file.digests)
-    if algorithm is None:
-        return ""
-    digest = file.digests[algorithm]
-    return digest if algorithm == "sha256" else f"{algorithm}-{digest}"

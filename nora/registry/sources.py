@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
-from nora.api import File, Listing, UpstreamError
+from nora.api import File, Listing, Sidecar, SidecarReader, UpstreamError
+from nora.clock import timestamp
 from nora.store.protocol import SHA256_PATTERN, Store, blob_key
-from nora.upstream.listings import UpstreamListings
-from nora.upstream.pins import Pin, Pins, apply, fits, revision
+from nora.upstream.listings import RelatedDocuments, UpstreamListings
+from nora.upstream.pins import Pinned, Pins, apply, fits, fits_sidecar
 from nora.upstream.stored import Head
+
+INLINE_FILES = 150
+"""Listings up to this length are merged and rendered on the event loop: one or two milliseconds."""
+DERIVED = Sidecar(derived=True)
+FIRST_SEEN = "_upload-time"
+"""Key of a file's ``extra`` that says where its time comes from when its upstream does not give one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +28,8 @@ class Source:
 
     listings: UpstreamListings
     pins: Pins
+    readers: Sequence[SidecarReader] = ()
+    related: Mapping[str, RelatedDocuments] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +38,52 @@ class Owned:
 
     source: Source
     head: Head
-    pins: dict[str, Pin]
+    pins: Pinned
 
     @property
     def revision(self) -> str:
         """Changes whenever the listing does."""
-        return f"{self.head.revision}.{revision(self.pins)}"
+        return f"{self.head.revision}.{self.pins.revision}"
 
-    def pinned(self, file: File) -> File:
-        """The file with what its pin adds, if it has one."""
+    def completed(self, file: File) -> File:
+        """The file with what the listing does not say: what pins tell, sidecars that can be derived, when it was first seen."""
         pin = self.pins.get(file.name)
-        return apply(pin, file) if pin is not None and "sha256" not in file.digests and fits(pin, file) else file
+        if pin is not None and "sha256" not in file.digests and fits(pin, file):
+            file = apply(pin, file)
+        sidecars = self._sidecars(file)
+        if file.published is not None:
+            return file if sidecars is file.sidecars else msgspec.structs.replace(file, sidecars=sidecars)
+        seen = self.head.seen_later.get(file.name, self.head.seen_at)
+        if not seen:
+            return msgspec.structs.replace(file, sidecars=sidecars)
+        extra = {**file.extra, FIRST_SEEN: "first-seen"}
+        return msgspec.structs.replace(file, sidecars=sidecars, published=timestamp(seen), extra=extra)
+
+    def _sidecars(self, file: File) -> dict[str, Sidecar]:
+        changed: dict[str, Sidecar] | None = None
+        for suffix in {*file.sidecars, *(reader.suffix for reader in self.source.readers)}:
+            announced = file.sidecars.get(suffix)
+            sidecar = self._sidecar(file, suffix, announced)
+            if sidecar is not announced:
+                changed = {**file.sidecars} if changed is None else changed
+                if sidecar is None:
+                    changed.pop(suffix, None)
+                else:
+                    changed[suffix] = sidecar
+        return file.sidecars if changed is None else changed
+
+    def _sidecar(self, file: File, suffix: str, announced: Sidecar | None) -> Sidecar | None:
+        pin = self.pins.get(file.name + suffix) if self.pins else None
+        if pin is not None and fits_sidecar(pin, file, announced):
+            if pin.refusal:
+                return None
+            if pin.derived:
+                return Sidecar(digests={"sha256": pin.sha256}, size=pin.size, derived=True)
+            assert announced is not None
+            return msgspec.structs.replace(announced, digests={**announced.digests, "sha256": pin.sha256}, size=pin.size)
+        if announced is None and any(reader.suffix == suffix and reader.applies(file) for reader in self.source.readers):
+            return DERIVED
+        return announced
 
 
 async def owner_among(sources: Sequence[Source], project: str) -> Owned | None:
@@ -64,12 +109,16 @@ async def owner_among(sources: Sequence[Source], project: str) -> Owned | None:
 
 
 async def listing_of(owned: Owned, store: Store, project: str) -> Listing:
-    """The upstream's listing with what the pins add; of a withdrawn project only what is held."""
-    head, listing = await owned.source.listings.listing(project, owned.head)
-    files = tuple(map(owned.pinned, listing.files)) if owned.pins else listing.files
+    """The upstream's listing, completed; of a withdrawn project only what is held."""
+    head, listing = await owned.source.listings.value(project, owned.head)
+    if len(listing.files) > INLINE_FILES:
+        files = await asyncio.to_thread(lambda: tuple(map(owned.completed, listing.files)))
+    else:
+        files = tuple(map(owned.completed, listing.files))
     if head.withdrawn:
         files = tuple([_kept(file) for file in files if await _held(file, store)])
-    return msgspec.structs.replace(listing, project=project, files=files)
+    serial = listing.serial or int(head.changed_at) or 1
+    return msgspec.structs.replace(listing, project=project, files=files, serial=serial)
 
 
 def _kept(file: File) -> File:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from nora.api import Event, File, Sidecar
-from nora.index.manifest import Manifest, decode
+from nora.index.manifest import Manifest, Removed, decode
 
 EVENT = Event(action="publish", registry="r", project="p", files=("p-1.txt",), actor="ada", at="2026-01-02T03:04:05.000006Z")
 FILE = File(
@@ -28,7 +28,9 @@ def test_a_manifest_comes_back_whole():
         serial=7,
         event=EVENT,
         files=(FILE,),
-        removed={"p-0.txt": "2" * 64},
+        removed={"p-0.txt": Removed(sha256="2" * 64, identity="p-0")},
+        yanked_versions={"1": True},
+        yanked_files={"p-1.txt": "broken"},
         status="archived",
         status_reason="see q",
         extra={"tracks": ["x"]},

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from nora.api import Content, Event, File, ProxyConfig, Published, RegistryConfig
+from nora.api import Content, Event, File, ProxyConfig, Published, RegistryConfig, SidecarReader
 from nora.index.index import Index
+from nora.registry.files import Files
+from nora.registry.journal import Journal
 from nora.registry.publish import Publisher
 from nora.registry.registry import HostRegistry
 from nora.registry.sources import Source
@@ -43,6 +45,7 @@ class World:
         self.store, self.tasks, self.client, self.format, self.upstreams = store, tasks, client, format_, upstreams
         self.clock = Clock()
         self.events: list[Event] = []
+        self.readers: Sequence[SidecarReader] = ()
 
     def emit(self, event: Event) -> None:
         self.events.append(event)
@@ -64,7 +67,7 @@ class World:
                 config=ProxyConfig(proxies=urls, **config),
                 clock=self.clock,
             )
-            made.append(Source(listings, Pins(self.store, listings.prefix)))
+            made.append(Source(listings, Pins(self.store, listings.prefix), self.readers))
         return made
 
     def registry(
@@ -76,7 +79,9 @@ class World:
         sinks: Sequence[Any] | None = None,
         **config: Any,
     ) -> HostRegistry:
-        index = self.index(name)
+        index, overlay = self.index(name), Index(self.store, name, area="overlay")
+        flights = SingleFlight(self.tasks)
+        journal = Journal(name, [self] if sinks is None else sinks, self.clock)
         return HostRegistry(
             name=name,
             path=f"/{name}/",
@@ -84,12 +89,17 @@ class World:
             public_url="",
             store=self.store,
             index=index,
+            overlay=overlay,
             sources=self.sources(*urls, name=name, **config),
-            downloads=Downloads(self.store, self.client, self.tasks),
-            flights=SingleFlight(self.tasks),
-            publisher=Publisher(
-                registry=name, store=self.store, index=index, sinks=[self] if sinks is None else sinks, clock=self.clock
+            files=Files(
+                registry=name,
+                store=self.store,
+                client=self.client,
+                downloads=Downloads(self.store, self.client, self.tasks),
+                flights=flights,
             ),
+            flights=flights,
+            publisher=Publisher(store=self.store, index=index, overlay=overlay, journal=journal),
             refusal=refusal,
             read_body=pieces,
             merge_upstream=merge_upstream,

@@ -12,7 +12,7 @@ import pytest
 
 from nora.api import Actor, AlreadyExists, File, Forbidden, Invalid, Sidecar, StorageFull
 from nora.context import RequestContext, current_request
-from nora.index.manifest import Manifest
+from nora.index.manifest import Manifest, Removed
 
 
 def sha256(data: bytes) -> str:
@@ -96,9 +96,11 @@ async def test_a_removed_name_takes_only_its_old_bytes(world, registry):
     await world.publish(registry, "x", "x-1", b"data")
     await world.index().change(
         "x",
-        lambda current, serial: msgspec.structs.replace(current, serial=serial, files=(), removed={"x-1": sha256(b"data")}),
+        lambda current, serial: msgspec.structs.replace(
+            current, serial=serial, files=(), removed={"x-1": Removed(sha256=sha256(b"data"))}
+        ),
     )
-    with pytest.raises(AlreadyExists, match="it was removed"):
+    with pytest.raises(AlreadyExists, match="was deleted"):
         await world.publish(registry, "x", "x-1", b"other")
     assert world.blobs() == [sha256(b"data")]
     assert (await world.publish(registry, "x", "x-1", b"data")).created

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nora.api import File, NotFound, UpstreamError, UpstreamUnavailable
-from nora.registry.sources import listing_of, owner_among
+from nora.registry.sources import FIRST_SEEN, listing_of, owner_among
 from nora.upstream.pins import Pin
 
 A, B, C = "https://a.example/simple/", "https://b.example/simple/", "https://c.example/simple/"
@@ -178,7 +178,7 @@ async def test_of_a_withdrawn_project_only_what_is_held_is_listed_and_marked(wor
     world.upstreams.answers[f"{A}x/"] = 404
     owned = await owner_among(sources, "x")
     listing = await listing_of(owned, store, "x")
-    assert [(file.name, file.extra) for file in listing.files] == [("x-1", {"_withdrawn": True})]
+    assert [(file.name, file.extra) for file in listing.files] == [("x-1", {FIRST_SEEN: "first-seen", "_withdrawn": True})]
 
 
 async def test_a_listing_is_named_as_it_was_asked_for(world):
@@ -194,7 +194,7 @@ async def test_a_page_that_vanished_and_is_gone_upstream_is_no_empty_project(wor
     await owner_among(world.sources(A), "x")
     sources = world.sources(A)
     owned = await owner_among(sources, "x")
-    await world.store.delete(f"{sources[0].listings.pages_prefix}/x")
+    await world.store.delete(f"{sources[0].listings.documents_prefix}/x")
     world.upstreams.answers[f"{A}x/"] = 404
     with pytest.raises(NotFound):
         await listing_of(owned, world.store, "x")
