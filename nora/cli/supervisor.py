@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 
@@ -36,7 +37,9 @@ class Supervisor:
         self._command += ["--lifeline", str(self._lifeline), "--storage", settings.storage.path]
         if config is not None:
             self._command += ["--config", config]
-        self._environ = {**os.environ, **_as_environment(overrides)}
+        # In it the processes add up what they count; it goes with the supervisor.
+        self._counts = tempfile.TemporaryDirectory(prefix="nora-metrics-")
+        self._environ = {**os.environ, **_as_environment(overrides), "PROMETHEUS_MULTIPROC_DIR": self._counts.name}
         self._workers: dict[int, subprocess.Popen[bytes]] = {}
         self._due: dict[int, float] = {}
         self._pause = RESTART_SECONDS
@@ -102,6 +105,7 @@ class Supervisor:
                 log.error("worker did not stop and is killed", extra={"pid": worker.pid})
                 worker.kill()
                 worker.wait()
+        self._counts.cleanup()
         log.info("stopped")
         return 0
 

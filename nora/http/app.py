@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,10 @@ from typing import Any, TypeAlias
 from sanic import Sanic
 from sanic.handlers import ErrorHandler
 from sanic.request import Request
-from sanic.response import HTTPResponse, json
+from sanic.response import HTTPResponse, json, raw
 from sanic_routing.exceptions import RouteExists
 
-from nora import __version__
+from nora import __version__, metrics
 from nora.api.routes import Route
 from nora.config.errors import ConfigurationError
 from nora.http.answers import response_answer
@@ -138,5 +139,13 @@ def _add_host_routes(app: App, dispatcher: Dispatcher, readiness: Readiness) -> 
 
         return await dispatcher.run(request, "", work)
 
+    async def shown_metrics(request: Request) -> Outgoing:
+        async def work() -> Outgoing:
+            body = await asyncio.to_thread(metrics.exposition)
+            return response_answer(request, raw(body, content_type=metrics.CONTENT_TYPE))
+
+        return await dispatcher.run(request, "", work)
+
+    app.add_route(shown_metrics, "/metrics", methods=["GET", "HEAD"], name="metrics")  # type: ignore[arg-type]
     app.add_route(health, "/health", methods=["GET", "HEAD"], name="health")  # type: ignore[arg-type]
     app.add_route(ready, "/ready", methods=["GET", "HEAD"], name="ready")  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from sanic.request import Request
 
+from nora import metrics
 from nora.api import Actor, Content, NotFound, Right, TooLarge
 from nora.api.routes import Handler, Route
 from nora.auth.access import Access
@@ -26,6 +27,7 @@ access_log = logging.getLogger("nora.access")
 MAX_BUFFERED_BODY = 1024 * 1024
 """What a handler without ``stream`` may be sent."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 
 
@@ -60,6 +62,7 @@ class Dispatcher:
         actor = current_request.get().actor
         current_request.reset(token)
         outgoing.fields.append(("x-request-id", request_id))
+        _count(registry, request.method, outgoing.status)
         if self._logs:
             outgoing.on_sent = lambda sent: _log(request, sent, registry, request_id, actor, time.perf_counter() - started)
         return outgoing
@@ -117,6 +120,12 @@ async def _buffer_body(request: Request) -> None:
             raise TooLarge("the body", MAX_BUFFERED_BODY)
         pieces.append(piece)
     request.body = b"".join(pieces)
+
+
+def _count(registry: str, method: str, status: int) -> None:
+    # A method is the client's to invent, and each label is kept for ever.
+    shown = method if method in _METHODS else "other"
+    metrics.REQUESTS.labels(registry, shown, str(status)).inc()
 
 
 def _log(request: Request, sent: Outgoing, registry: str, request_id: str, actor: Actor, seconds: float) -> None:

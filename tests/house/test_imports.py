@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 PLUGINS = {"nora_pypi": ROOT / "plugins/pypi", "nora_raw": ROOT / "examples/plugin"}
 
 # What each part may import: a whole part, or one module of it. "nora" is the package itself, for its version.
-SHARED = {"clock": set(), "context": {"api"}, "lru": set(), "tasks": set()}
+SHARED = {"clock": set(), "context": {"api"}, "lru": set(), "tasks": set(), "metrics": set()}
 ALLOWED: dict[str, set[str]] = {
     **SHARED,
     "logs": {"context"},  # each line names the request that it was written for
@@ -31,9 +31,9 @@ ALLOWED: dict[str, set[str]] = {
     "plugins": {"api"},
     "store": {"api"},
     "index": {"api", "lru", "store.protocol"},
-    "upstream": {"api", "lru", "tasks", "store.protocol", "store.spool"},  # a download is read while its spool grows
-    "registry": {"api", "clock", "context", "lru", "tasks", "index", "store.protocol", "upstream"},
-    "http": {"nora", "api", "context", "auth.access", "config.errors"},
+    "upstream": {"api", "lru", "metrics", "tasks", "store.protocol", "store.spool"},  # a download is read while its spool grows
+    "registry": {"api", "clock", "metrics", "context", "lru", "tasks", "index", "store.protocol", "upstream"},
+    "http": {"nora", "api", "context", "metrics", "auth.access", "config.errors", "registry.managed"},
     "verify": {"api", "index.manifest", "store.protocol", "upstream.stored"},
     "compose": {"nora", "api", "tasks", "auth", "config", "http", "index", "plugins", "registry", "store", "upstream"},
     "cli": {"nora", "api", "logs", "config", "plugins", "http.runner", "store.directory", "compose", "verify"},
@@ -45,7 +45,7 @@ LAYERS = (
     {"cli", "testing"},
     {"compose", "verify"},
     {"http", "auth", "registry", "upstream", "index", "store", "config", "plugins", "logs"},
-    {"clock", "context", "lru", "tasks"},
+    {"clock", "context", "lru", "tasks", "metrics"},
     {"api"},
 )
 
@@ -57,6 +57,7 @@ DOORS: dict[str, set[str]] = {
     "click": {"cli"},
     "httpx": {"upstream", "testing"},
     "msgspec": {ANYWHERE},
+    "prometheus_client": {"metrics"},
     "pluggy": {"api.hooks", "plugins"},
     "sanic": {"http", "api", "registry.registry:sanic.request"},
     "sanic_routing": {"http.app"},
