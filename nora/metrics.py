@@ -12,6 +12,10 @@ SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 REQUESTS = Counter("nora_requests", "Requests answered.", ["registry", "method", "status"])
 INTEGRITY_ERRORS = Counter("nora_integrity_errors", "Bytes that were not what had been announced.", ["registry", "kind"])
+UPSTREAM_REQUESTS = Counter("nora_upstream_requests", "Requests sent to upstreams, redirects included.", ["method"])
+RANGE_BYTES = Counter(
+    "nora_range_bytes", "Bytes of files that were fetched in parts, to read sidecars out of them.", ["registry"]
+)
 FETCHED_FILES = Counter("nora_fetched_files", "Files fetched from upstreams and kept.", ["registry"])
 FETCHED_BYTES = Counter("nora_fetched_bytes", "Bytes of files fetched from upstreams and kept.", ["registry"])
 DERIVED = Counter("nora_derived_sidecars", "Sidecars read out of their files because no upstream serves them.", ["registry"])

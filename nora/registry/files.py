@@ -17,7 +17,7 @@ from nora.upstream.client import UpstreamClient
 from nora.upstream.downloads import ColdSource, Downloads, Fetched, strongest
 from nora.upstream.flight import FlightSource, Wanted
 from nora.upstream.pins import Pin
-from nora.upstream.ranges import NoRanges, read_held, read_remote
+from nora.upstream.ranges import NoRanges, RemoteFile, read_held, read_remote
 
 log = logging.getLogger(__name__)
 
@@ -194,16 +194,14 @@ class Files:
     async def _read(self, project: str, file: File, reader: SidecarReader, owned: Owned) -> bytes:
         if (held := await self._open_held(project, file)) is not None:
             return await _read_source(held.source, project, file, reader)
+        upstream = owned.source.listings.upstream
+        remote = RemoteFile(self._client, upstream, file, self._proxy_timeout)
         try:
-            return await read_remote(
-                self._client,
-                owned.source.listings.upstream,
-                file,
-                reader.read(project, file),
-                timeout_seconds=self._proxy_timeout,
-            )
+            return await read_remote(remote, reader.read(project, file))
         except NoRanges:
             log.info("upstream serves no ranges, fetching the whole file", extra={"project": project, "file": file.name})
+        finally:
+            metrics.RANGE_BYTES.labels(self._registry).inc(remote.received)
         content = await self.open(project, file, owned)
         return await _read_source(content.source, project, file, reader)
 

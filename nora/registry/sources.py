@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -60,8 +61,13 @@ class Owned:
         return msgspec.structs.replace(file, sidecars=sidecars, published=timestamp(seen), extra=extra)
 
     def _sidecars(self, file: File) -> dict[str, Sidecar]:
+        readers = self.source.readers
+        if not self.pins and not file.sidecars:
+            # Nearly every file of an upstream without metadata: the same few objects for all of them.
+            applying = tuple([reader.suffix for reader in readers if reader.applies(file)])
+            return _all_derived(applying) if applying else file.sidecars
         changed: dict[str, Sidecar] | None = None
-        for suffix in {*file.sidecars, *(reader.suffix for reader in self.source.readers)}:
+        for suffix in {*file.sidecars, *(reader.suffix for reader in readers)}:
             announced = file.sidecars.get(suffix)
             sidecar = self._sidecar(file, suffix, announced)
             if sidecar is not announced:
@@ -84,6 +90,11 @@ class Owned:
         if announced is None and any(reader.suffix == suffix and reader.applies(file) for reader in self.source.readers):
             return DERIVED
         return announced
+
+
+@functools.lru_cache(maxsize=64)
+def _all_derived(suffixes: tuple[str, ...]) -> dict[str, Sidecar]:
+    return dict.fromkeys(suffixes, DERIVED)
 
 
 async def owner_among(sources: Sequence[Source], project: str) -> Owned | None:

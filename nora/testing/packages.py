@@ -93,13 +93,16 @@ def make_sdist(
     requires: Iterable[str] = (),
     requires_python: str | None = None,
     size: int = 0,
+    metadata_version: str = "2.1",
+    dynamic: Iterable[str] = (),
 ) -> tuple[str, bytes]:
     """An sdist that builds without any network: its file name and its bytes.
 
-    It brings its own build backend, which requires nothing and writes a wheel with the standard library. Arguments as in
-    :func:`make_wheel`.
+    It brings its own build backend, which requires nothing and writes a wheel with the standard library. ``dynamic`` names the
+    fields that building may change (PEP 643). Other arguments as in :func:`make_wheel`.
     """
-    metadata = make_metadata(name, version, requires=requires, requires_python=requires_python)
+    fields = [("Metadata-Version", metadata_version), *(("Dynamic", field) for field in dynamic)]
+    metadata = make_metadata(name, version, requires=requires, requires_python=requires_python, extra=fields)
     root = f"{_escaped(name)}-{version}"
     wheel = make_wheel(name, version, requires=requires, requires_python=requires_python)
     files = {

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 
+from nora import metrics
 from nora.api import UpstreamInvalid, UpstreamTimeout
 from nora.upstream.address import DEFAULT_PORTS, Upstream, shown_url, without_user
 from nora.upstream.encoding import UndecodableBody, decoded
@@ -192,6 +193,7 @@ class UpstreamClient:
         raise UpstreamInvalid(shown_url(url), "too many redirects")
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
+        metrics.UPSTREAM_REQUESTS.labels(request.method).inc()
         try:
             return await self._client.send(request, stream=True)
         except (httpx.NetworkError, httpx.ProxyError) as error:

@@ -42,9 +42,7 @@ def read_held(descriptor: int, reading: Reading) -> bytes:
         return _result(done)
 
 
-async def read_remote(
-    client: UpstreamClient, upstream: Upstream, file: File, reading: Reading, *, timeout_seconds: float
-) -> bytes:
+async def read_remote(remote: RemoteFile, reading: Reading) -> bytes:
     """Run a reading on an upstream's file, fetching only what it wishes for.
 
     Raises:
@@ -53,7 +51,6 @@ async def read_remote(
         Invalid: see :meth:`nora.api.SidecarReader.read`.
         UpstreamError: it failed, or its parts do not belong together.
     """
-    remote = RemoteFile(client, upstream, file, timeout_seconds)
     budget = Budget()
     try:
         wish = next(reading)
@@ -101,7 +98,10 @@ class Budget:
 
 @dataclass(slots=True)
 class RemoteFile:
-    """One file of an upstream, in parts that are known to be of the same file."""
+    """One file of an upstream, in parts that are known to be of the same file.
+
+    ``received`` counts the bytes of all parts; silence of ``timeout_seconds`` gives the upstream up.
+    """
 
     client: UpstreamClient
     upstream: Upstream
@@ -109,6 +109,7 @@ class RemoteFile:
     timeout_seconds: float
     size: int | None = None
     validator: str = field(default="", init=False)
+    received: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.size = self.file.size
@@ -154,6 +155,7 @@ class RemoteFile:
         data = bytearray()
         async for piece in answer.chunks():
             data += piece
+            self.received += len(piece)
             if len(data) > stop - start:
                 break
         if len(data) != stop - start:

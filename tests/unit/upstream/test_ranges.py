@@ -11,7 +11,7 @@ import pytest
 
 from nora.api import File, Invalid, NotFound, Part, Read, UpstreamError, UpstreamInvalid
 from nora.upstream.client import Upstream
-from nora.upstream.ranges import MAX_REQUESTS, NoRanges, read_held, read_remote, span
+from nora.upstream.ranges import MAX_REQUESTS, NoRanges, RemoteFile, read_held, read_remote, span
 
 URL = "https://files.example/x-1.whl"
 BODY = bytes(range(256)) * 40
@@ -51,7 +51,7 @@ class Server:
 async def run(upstreams: Any, client: Any, server: Any, *wishes: Read, size: int | None = len(BODY)) -> bytes:
     upstreams.answers[URL] = server
     file = File(name="x-1.whl", url=URL, size=size)
-    return await read_remote(client, UPSTREAM, file, reading(*wishes), timeout_seconds=5)
+    return await read_remote(RemoteFile(client, UPSTREAM, file, 5), reading(*wishes))
 
 
 @pytest.mark.parametrize("size", [None, len(BODY)])
@@ -172,9 +172,7 @@ async def test_what_a_reading_raises_is_passed_on_from_the_loop_and_from_a_threa
     upstreams.answers[URL] = Server(body)
     for count in (10, 90_000):
         with pytest.raises(Invalid, match="no wheel"):
-            await read_remote(
-                upstream_client, UPSTREAM, File(name="x", url=URL, size=len(body)), failing(count), timeout_seconds=5
-            )
+            await read_remote(RemoteFile(upstream_client, UPSTREAM, File(name="x", url=URL, size=len(body)), 5), failing(count))
 
 
 async def test_a_large_part_is_read_in_a_thread_and_its_result_comes_back(upstreams, upstream_client):
@@ -184,7 +182,9 @@ async def test_a_large_part_is_read_in_a_thread_and_its_result_comes_back(upstre
     body = os.urandom(90_000)
     upstreams.answers[URL] = Server(body)
     file = File(name="x", url=URL, size=None)
-    assert await read_remote(upstream_client, UPSTREAM, file, whole(), timeout_seconds=5) == body
+    remote = RemoteFile(upstream_client, UPSTREAM, file, 5)
+    assert await read_remote(remote, whole()) == body
+    assert remote.received == len(body)
 
 
 def test_a_held_file_gives_the_same(tmp_path):
