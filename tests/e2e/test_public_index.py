@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import unquote, urljoin
 
 import httpx
 import pytest
@@ -55,6 +56,9 @@ def test_a_proxied_page_loses_nothing(public_index: str, server: LiveServer, pro
         if expected.get("yanked") is False:
             # Not yanked is the default; it is said by silence.
             del expected["yanked"]
+        if file["filename"].endswith(".whl"):
+            # META-7
+            expected.setdefault("core-metadata", True)
         mine = found.pop(file["filename"])
         assert {key: value for key, value in mine.items() if key not in REWRITTEN} == expected
         # PROXY-6
@@ -82,3 +86,41 @@ def test_real_packages_install_and_install_again_without_the_upstream(
     with LiveServer(tmp_path / "store", env={"NORA_PYPI_PROXY": "http://127.0.0.1:9/simple/"}) as running:
         done = install(clients.venv("offline"), f"{running.url}/simple/", *packages)
         assert done.status == 0, done.output
+
+
+def test_resolving_a_real_application_costs_a_fraction_of_its_wheels(
+    public_index: str, clients: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # META-7, META-9
+    def counted(server: LiveServer, metric: str) -> float:
+        lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{metric}_total"))
+
+    with LiveServer(tmp_path / "store") as server:
+        index = f"{server.url}/simple/"
+        wanted = tmp_path / "wanted.in"
+        wanted.write_text("jupyterlab\n")
+        python = clients.venv("pip")
+        compiling = ("uv", "pip", "compile", "--no-cache", "--no-config", "--index-url", index, str(wanted))
+        runs = [
+            lambda: clients.tool(*compiling),
+            lambda: clients.pip_install(python, index, "--dry-run", "jupyterlab"),
+        ]
+        for number, run in enumerate(runs + runs):
+            before = counted(server, "nora_upstream_requests")
+            done = run()
+            assert done.status == 0, done.output
+            if number >= len(runs):
+                assert counted(server, "nora_upstream_requests") == before
+        read = set(re.findall(r"path=/simple/([^/ ]+)/([^/ ]+\.whl)\.metadata ", server.log()))
+        assert len(read) > 50
+        assert re.findall(r"path=\S+\.(?:whl|tar\.gz) ", server.log()) == []
+        pages = {project: httpx.get(f"{index}{project}/", headers={"accept": JSON}).json() for project, _ in read}
+        sizes = {(project, file["filename"]): file["size"] for project, page in pages.items() for file in page["files"]}
+        wheels = sum(sizes[project, unquote(name)] for project, name in read)
+        fetched = counted(server, "nora_range_bytes")
+        with capsys.disabled():
+            print(
+                f"\n{len(read)} wheels of {wheels} bytes; fetched for their metadata: {fetched:.0f} bytes, {fetched / wheels:.2%}"
+            )
+        assert fetched < 0.02 * wheels
