@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass, field
 
 from nora.api import Page
 from nora.lru import BoundedCache
+from nora.tasks import SingleFlight
 
 MIN_GZIP_BYTES = 1024
+INLINE_BYTES = 64 * 1024
+"""Bodies up to this length are compressed on the event loop: a millisecond."""
+PAGE_MAX_AGE_SECONDS = 0
+"""Clients ask each time and get a 304: an upload must be seen at once."""
 GZIP_LEVEL = 3  # Three quarters of level 9's gain for a quarter of its time.
 
 
@@ -27,6 +33,51 @@ class PageCache:
     def put(self, key: Hashable, revision: str, page: Page) -> None:
         """Remember."""
         self._pages.put(key, (revision, page), weight=len(page.body) + len(page.gzip_body or b"") + 512)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """How a page is made: what gives its body, of which revision, and whether that takes long enough for a thread."""
+
+    render: Callable[[], bytes]
+    revision: str
+    in_thread: bool
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Pages:
+    """Makes the pages of one registry, each once per revision however many wait for it."""
+
+    def __init__(self, registry: str, flights: SingleFlight) -> None:
+        self._registry, self._flights = registry, flights
+        self._cache = PageCache()
+
+    async def page(
+        self,
+        key: tuple[str, ...],
+        revision: str,
+        content_type: str,
+        vary: tuple[str, ...],
+        make: Callable[[], Awaitable[Rendering]],
+    ) -> Page:
+        """The page of this key and revision; ``make`` is asked if there is none yet."""
+        if (known := self._cache.get(key, revision)) is not None:
+            return known
+
+        async def made() -> Page:
+            rendering = await make()
+            page = await render_page(
+                rendering.render,
+                content_type,
+                vary=vary,
+                max_age_seconds=PAGE_MAX_AGE_SECONDS,
+                in_thread=rendering.in_thread,
+                headers=rendering.headers,
+            )
+            self._cache.put(key, rendering.revision, page)
+            return page
+
+        return await self._flights.run(("page", self._registry, key, revision), made)
 
 
 async def render_page(

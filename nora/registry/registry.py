@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256 as new_sha256
@@ -37,18 +37,13 @@ from nora.lru import BoundedCache
 from nora.registry.files import Files
 from nora.registry.merge import hosted_listing, merge, with_yanks, without_refused
 from nora.registry.ownership import Owner, owner_of
-from nora.registry.pages import PageCache, render_page
+from nora.registry.pages import INLINE_BYTES, Pages, Rendering
 from nora.registry.publish import Publisher
 from nora.registry.sources import INLINE_FILES, Owned, Source, listing_of, owner_among
 from nora.store.protocol import Store
 from nora.tasks import SingleFlight
 
 log = logging.getLogger(__name__)
-
-INLINE_BYTES = 64 * 1024
-"""Bodies up to this length are compressed on the event loop: a millisecond."""
-PAGE_MAX_AGE_SECONDS = 0
-"""Clients ask each time and get a 304: an upload must be seen at once."""
 
 ReadBody = Callable[[Request], AsyncIterator[bytes]]
 
@@ -109,7 +104,7 @@ class HostRegistry(Registry[RegistryConfig]):
         self._refusal, self._read_body = refusal, read_body
         self._merge_upstream, self._version_key = merge_upstream, version_key
         self._offers: BoundedCache[str, tuple[str, Offer]] = BoundedCache(20_000)
-        self._pages = PageCache()
+        self._pages = Pages(name, flights)
         self._names: tuple[Mapping[str, str | None], ProjectNames] | None = None
 
     async def projects(self) -> ProjectNames:
@@ -148,33 +143,25 @@ class HostRegistry(Registry[RegistryConfig]):
     ) -> Page:
         """See :class:`Registry`."""
         resolved = await self._resolve(project)
-        key = (project, content_type, variant)
-        if (page := self._pages.get(key, resolved.revision)) is not None:
-            return page
 
-        async def make() -> Page:
+        async def make() -> Rendering:
             listing = (await self._offer(resolved)).listing
             headers = fields(listing) if fields is not None else {}
-            rendering = functools.partial(render, listing)
             in_thread = len(listing.files) > INLINE_FILES
-            return await self._render(key, listing.revision, rendering, content_type, vary, in_thread, headers)
+            return Rendering(functools.partial(render, listing), listing.revision, in_thread=in_thread, headers=headers)
 
-        return await self._flights.run(("page", self.name, key, resolved.revision), make)
+        return await self._pages.page((project, content_type, variant), resolved.revision, content_type, vary, make)
 
     async def projects_page(
         self, content_type: str, render: Callable[[ProjectNames], bytes], *, vary: tuple[str, ...] = ()
     ) -> Page:
         """See :class:`Registry`."""
         names = await self.projects()
-        key = ("", content_type)
-        if (page := self._pages.get(key, names.revision)) is not None:
-            return page
 
-        async def make() -> Page:
-            in_thread = len(names.names) > INLINE_FILES
-            return await self._render(key, names.revision, functools.partial(render, names), content_type, vary, in_thread, {})
+        async def make() -> Rendering:
+            return Rendering(functools.partial(render, names), names.revision, in_thread=len(names.names) > INLINE_FILES)
 
-        return await self._flights.run(("page", self.name, key, names.revision), make)
+        return await self._pages.page(("", content_type), names.revision, content_type, vary, make)
 
     async def page(
         self,
@@ -187,16 +174,12 @@ class HostRegistry(Registry[RegistryConfig]):
         fields: Mapping[str, str] | None = None,
     ) -> Page:
         """See :class:`Registry`."""
-        known = ("made", content_type, *key)
-        if (page := self._pages.get(known, revision)) is not None:
-            return page
 
-        async def made() -> Page:
+        async def made() -> Rendering:
             body = await make()
-            in_thread = len(body) > INLINE_BYTES
-            return await self._render(known, revision, lambda: body, content_type, vary, in_thread, fields or {})
+            return Rendering(lambda: body, revision, in_thread=len(body) > INLINE_BYTES, headers=fields or {})
 
-        return await self._flights.run(("page", self.name, known, revision), made)
+        return await self._pages.page(("made", content_type, *key), revision, content_type, vary, made)
 
     async def related(self, project: str, kind: str, part: str = "") -> Related | None:
         """See :class:`Registry`."""
@@ -315,24 +298,3 @@ class HostRegistry(Registry[RegistryConfig]):
         offer = Offer(msgspec.structs.replace(listing, revision=resolved.revision), refused, owned)
         self._offers.put(resolved.project, (resolved.revision, offer), weight=1 + len(listing.files))
         return offer
-
-    async def _render(
-        self,
-        key: Hashable,
-        revision: str,
-        rendering: Callable[[], bytes],
-        content_type: str,
-        vary: tuple[str, ...],
-        in_thread: bool,
-        headers: Mapping[str, str],
-    ) -> Page:
-        page = await render_page(
-            rendering,
-            content_type,
-            vary=vary,
-            max_age_seconds=PAGE_MAX_AGE_SECONDS,
-            in_thread=in_thread,
-            headers=headers,
-        )
-        self._pages.put(key, revision, page)
-        return page
