@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from packaging.metadata import RawMetadata, parse_email
@@ -75,7 +75,11 @@ def parse(raw: bytes, document: str = "METADATA") -> CoreMetadata:
     >>> parse(b"Metadata-Version: 2.1\nName: Foo.Bar\nVersion: 1.0\n\nThe description.").project
     'foo-bar'
     """
-    fields, unparsed = _fields(raw, document)
+    try:
+        header, _ = split(raw.decode())
+    except UnicodeDecodeError:
+        raise Invalid(f"{document} is not UTF-8; save author, description and so on as UTF-8 and build again") from None
+    fields, unparsed = header_fields(header, document)
     problems = [*_identity_problems(fields, unparsed), *_resolver_problems(fields, unparsed)]
     if problems:
         raise Invalid(*(f"{document}: {problem}" for problem in problems))
@@ -115,31 +119,29 @@ def parse_metadata_version(text: str) -> tuple[int, int]:
     return major, minor
 
 
-def _fields(raw: bytes, document: str) -> tuple[RawMetadata, Collection[str]]:
-    """The fields, and the lower-case names of those that are unknown or given too often."""
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        raise Invalid(f"{document} is not UTF-8; save author, description and so on as UTF-8 and build again") from None
-    header = _header(text)
+def split(text: str) -> tuple[str, str]:
+    """All before the first empty line, without MIME fields, and the description after it; lines end in ``\\n``.
+
+    >>> split("Name: foo\\r\\nContent-Type: multipart/mixed;\\r\\n boundary=x\\r\\nVersion: 1\\r\\n\\r\\nBody")
+    ('Name: foo\\nVersion: 1', 'Body')
+    """
+    header, _, body = text.replace("\r\n", "\n").replace("\r", "\n").partition("\n\n")
+    return _MIME_FIELD.sub("", header), body
+
+
+def header_fields(header: str, document: str) -> tuple[RawMetadata, Mapping[str, Sequence[str]]]:
+    """The fields of what :func:`split` returned, and by their lower-case names those that are unknown or given too often.
+
+    Raises:
+        Invalid: more fields or lines of them than any honest document has.
+    """
     # The parser looks through all fields once for every field name.
     if header.count("\n") > MAX_HEADER_LINES or len(set(_FIELD_NAME.findall(header))) > MAX_FIELD_NAMES:
         raise Invalid(
             f"{document} has more than {MAX_FIELD_NAMES} different fields or {MAX_HEADER_LINES} lines of them; "
             "leave out what no tool reads"
         )
-    fields, unparsed = parse_email(header)
-    return fields, unparsed.keys()
-
-
-def _header(text: str) -> str:
-    """All before the first empty line, where the description begins, without MIME fields; lines end in ``\\n``.
-
-    >>> _header("Name: foo\\r\\nContent-Type: multipart/mixed;\\r\\n boundary=x\\r\\nVersion: 1\\r\\n\\r\\nBody")
-    'Name: foo\\nVersion: 1'
-    """
-    lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _MIME_FIELD.sub("", lines.partition("\n\n")[0])
+    return parse_email(header)
 
 
 def _identity_problems(fields: RawMetadata, unparsed: Collection[str]) -> Iterator[str]:
@@ -209,5 +211,9 @@ def _dynamic(fields: RawMetadata) -> frozenset[str]:
 
 
 def _requires_python(fields: RawMetadata) -> str:
-    """On one line, however it was folded."""
-    return " ".join(fields.get("requires_python", "").split())
+    return one_line(fields.get("requires_python", ""))
+
+
+def one_line(text: str) -> str:
+    """A field's value on one line, however it was folded."""
+    return " ".join(text.split())

@@ -251,6 +251,7 @@ def test_what_older_tools_write_passes() -> None:
     ],
 )
 def test_documents_made_to_keep_the_server_busy_are_refused_soon(more: list[str]) -> None:
+    # UP-20
     raw = core_metadata(more=more)
     started = time.perf_counter()
     problems(raw)
