@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "http": {"nora", "api", "context", "metrics", "auth.access", "config.errors", "registry.managed"},
     "verify": {"api", "index.manifest", "store.protocol", "upstream.stored"},
     "compose": {"nora", "api", "tasks", "auth", "config", "http", "index", "plugins", "registry", "store", "upstream"},
-    "cli": {"nora", "api", "logs", "config", "plugins", "http.runner", "store.directory", "compose", "verify"},
+    "cli": {"nora", "api", "context", "logs", "registry.curate", "registry.managed", "config", "plugins", "http.runner", "store.directory", "compose", "verify"},
     "__main__": {"cli"},
     "testing": {"api"},
 }

@@ -155,6 +155,23 @@ def test_mirror_on_the_page_fetches_checks_and_keeps(python_path: str, tmp_path:
             assert "the page of a project must be plain text" in answer.text
 
 
+def test_titles_on_the_page_are_read_by_range_requests(python_path: str, tmp_path: Path) -> None:
+    with ScriptedUpstream().run_in_thread() as upstream:
+        upstream.add("/raw/demo/", Reply(b"a.txt\nb.bin\nc.txt\n", content_type="text/plain"))
+        upstream.add("/raw/demo/a.txt", Reply(b"The title\n" + bytes(10_000), ranges=True))
+        upstream.add("/raw/demo/c.txt", Reply(bytes(10_000), ranges=True))
+        config = f'[registries.titles]\nformat = "raw-titles"\nproxy = "{upstream.url}/raw/"\n'
+        with LiveServer(tmp_path / "storage", config) as server, httpx.Client(base_url=f"{server.url}/titles/demo/") as client:
+            for _ in range(2):
+                assert client.get("a.txt/title").content == b"The title"
+                assert client.get("b.bin/title").status_code == 404
+                assert client.get("c.txt/title").status_code == 404
+            assert [request.headers.get("range") for request in upstream.requests if request.path.endswith(".txt")] == [
+                "bytes=0-199",
+                "bytes=0-199",
+            ]
+
+
 def test_house_rules_on_the_page_hold(python_path: str, tmp_path: Path) -> None:
     (tmp_path / "users").touch()
     config = f'[auth]\nenabled = true\nanonymous_read = true\nhtpasswd_file = "{tmp_path}/users"\n[registries.files]\nformat = "raw"\n'
