@@ -31,14 +31,16 @@ class Report:
 def verify_storage(root: Path) -> Report:
     """Check the store at ``root``; safe beside a running server.
 
-    Checked: that each blob's name is its digest; that each manifest can be read, that a project's serials have no gap, and that
-    the blobs of the newest one are there, in the right length; that cached pages are whole.
+    Checked: that each blob's name is its digest; that each manifest can be read, of hosted projects and of decisions about those
+    of upstreams, that a project's serials have no gap, and that the blobs of the newest one are there, in the right length; that
+    cached pages are whole.
     """
     report = Report()
     # Manifests first: what they name was there before them, so a server at work cannot make a false alarm.
-    for folder in sorted((root / "index").glob("*/*")):
-        if folder.is_dir():
-            _check_project(root, folder, report)
+    for area in ("index", "overlay"):
+        for folder in sorted((root / area).glob("*/*")):
+            if folder.is_dir():
+                _check_project(root, folder, report)
     for path in sorted(page for page in (root / "cache").glob("*/*/pages/*") if page.is_file()):
         report.pages += 1
         if (data := _read(path)) is not None and decode_page(data) is None:

@@ -59,11 +59,11 @@ class SidecarReader(ABC):
         """Whether this file has such a sidecar inside, as far as its listing tells. Pure and fast: called for every file."""
 
     @abstractmethod
-    def read(self, project: str, file: File) -> Generator[Read, Part, bytes]:
+    def read(self, project: str, file: File, *, held: bool) -> Generator[Read, Part, bytes]:
         """The sidecar's content. Yields the parts of the file that it has to see, one after another, and gets each in turn.
 
-        The host takes them from the held file, or from the upstream by range requests; so ask for little, and bound
-        everything: the bytes are somebody else's. Does no I/O.
+        The host takes them from the upstream by range requests, so ask for little; if the file is ``held``, from there, so check
+        all that can be checked. Bound everything: the bytes are somebody else's. Does no I/O.
 
         Raises:
             Invalid: the file has no such content. That is remembered, and the sidecar no longer announced.

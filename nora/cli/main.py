@@ -62,6 +62,10 @@ def configured(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _storage(path: str | None) -> dict[str, str]:
+    return {} if path is None else {"storage.path": path}
+
+
 @cli.command()
 @configured
 @click.option("--host", metavar="ADDRESS", help="Address to listen on; same as server.host.")
@@ -83,7 +87,7 @@ def check(config: str | None, storage: str | None) -> None:
     from nora.cli.check import run
 
     with clear_errors():
-        run(config, {} if storage is None else {"storage.path": storage})
+        run(config, _storage(storage))
 
 
 @cli.command()
@@ -104,7 +108,77 @@ def verify(config: str | None, storage: str | None) -> None:
     from nora.cli.verify import run
 
     with clear_errors():
-        sys.exit(run(config, {} if storage is None else {"storage.path": storage}))
+        sys.exit(run(config, _storage(storage)))
+
+
+def about_files(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The arguments of commands that change a version or one file."""
+    for parameter in (
+        click.option("--file", metavar="NAME", help="One file only; then VERSION may be left out."),
+        click.argument("version", default=""),
+        click.argument("project"),
+        click.argument("registry"),
+    ):
+        command = parameter(command)
+    return command
+
+
+because = click.option("--reason", metavar="TEXT", default="", help="Why, in one line.")
+
+
+@cli.command()
+@configured
+@about_files
+@because
+def yank(
+    config: str | None, storage: str | None, registry: str, project: str, version: str, file: str | None, reason: str
+) -> None:
+    """Mark a version or file, hosted or proxied, as not to be installed any more unless it is pinned."""
+    from nora.cli.curate import Place, yank
+
+    with clear_errors():
+        yank(Place.of(config, _storage(storage), registry, project), version, file, reason)
+
+
+@cli.command()
+@configured
+@about_files
+def unyank(config: str | None, storage: str | None, registry: str, project: str, version: str, file: str | None) -> None:
+    """Take back a yank."""
+    from nora.cli.curate import Place, unyank
+
+    with clear_errors():
+        unyank(Place.of(config, _storage(storage), registry, project), version, file)
+
+
+@cli.command()
+@configured
+@about_files
+@because
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(
+    config: str | None, storage: str | None, registry: str, project: str, version: str, file: str | None, reason: str, yes: bool
+) -> None:
+    """Delete a hosted version or file for good; its name cannot be used for other content."""
+    from nora.cli.curate import Place, delete
+
+    with clear_errors():
+        sys.exit(delete(Place.of(config, _storage(storage), registry, project), version, file, reason, confirmed=yes))
+
+
+@cli.command()
+@configured
+@click.argument("registry")
+@click.argument("project")
+@click.argument("status", required=False)
+@because
+def status(config: str | None, storage: str | None, registry: str, project: str, status: str | None, reason: str) -> None:
+    """Set a hosted project's STATUS: active, archived, deprecated or quarantined; without one, show it."""
+    from nora.cli.curate import Place
+    from nora.cli.curate import status as run
+
+    with clear_errors():
+        run(Place.of(config, _storage(storage), registry, project), status, reason)
 
 
 @cli.command(hidden=True)
@@ -116,7 +190,7 @@ def worker(config: str | None, storage: str | None, socket_descriptor: int, life
     from nora.cli.serve import run_worker
 
     with clear_errors():
-        run_worker(config, {} if storage is None else {"storage.path": storage}, socket_descriptor, lifeline_descriptor)
+        run_worker(config, _storage(storage), socket_descriptor, lifeline_descriptor)
 
 
 def main() -> None:

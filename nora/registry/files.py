@@ -197,7 +197,7 @@ class Files:
         upstream = owned.source.listings.upstream
         remote = RemoteFile(self._client, upstream, file, self._proxy_timeout)
         try:
-            return await read_remote(remote, reader.read(project, file))
+            return await read_remote(remote, reader.read(project, file, held=False))
         except NoRanges:
             log.info("upstream serves no ranges, fetching the whole file", extra={"project": project, "file": file.name})
         finally:
@@ -273,7 +273,7 @@ async def _read_source(source: ByteSource, project: str, file: File, reader: Sid
             await source.wait(source.available())
         descriptor = source.open()
         try:
-            return await asyncio.to_thread(read_held, descriptor, reader.read(project, file))
+            return await asyncio.to_thread(read_held, descriptor, reader.read(project, file, held=True))
         finally:
             os.close(descriptor)
     finally:

@@ -1,18 +1,31 @@
-"""Events of one registry: made for each change, told to the sinks when it is durable."""
+"""Events of one registry: made for each change, told to the sinks when it is durable, and found again in the manifests."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from nora import metrics
 from nora.api import Event, EventSink
 from nora.clock import timestamp
 from nora.context import current_request
+from nora.index.index import Index
+from nora.index.manifest import Manifest
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An event as it was stored: with which manifest, and whether that is of the hosted project or about an upstream's."""
+
+    serial: int
+    hosted: bool
+    event: Event
 
 
 class Journal:
@@ -50,3 +63,23 @@ class Journal:
                 sink.emit(event)
             except Exception:
                 log.exception("event sink failed", extra={"sink": type(sink).__name__})
+
+
+async def recorded(index: Index, project: str, limit: int, *, hosted: bool) -> list[Recorded]:
+    """The latest events of a project's manifests, at most ``limit``; the newest first. ``hosted`` says what the index is of."""
+    newest = await index.newest(project)
+    found = [] if newest is None else [Recorded(newest.serial, hosted, newest.event)]
+    for serial in range(newest.serial - 1 if newest else 0, 0, -1):
+        if len(found) >= limit:
+            break
+        manifest = await _at(index, project, serial)
+        if manifest is None:
+            break  # there is no gap in a sound storage; what is there can be told all the same
+        found.append(Recorded(serial, hosted, manifest.event))
+        await asyncio.sleep(0)  # small manifests are read inline, and others get their turn
+    return found
+
+
+async def _at(index: Index, project: str, serial: int) -> Manifest | None:
+    folder = index._folder(project)
+    return None if folder is None else await index._read(folder, serial)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nora.api import Format, Invalid, NotFound
-from nora.registry.curate import Curator
+from nora.api import Format, NotFound
+from nora.registry.curate import Curator, Target
+from nora.registry.merge import Overview
 from nora.registry.registry import HostRegistry
+
+__all__ = ["ManagedRegistry", "Overview", "Target", "managed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,8 @@ class ManagedRegistry:
         Raises:
             NotFound: no project can have this name.
         """
-        name = self.format.project_name(text)
+        # An argument of the command line may be no text at all.
+        name = self.format.project_name(text) if _is_unicode(text) else None
         if name is None:
             raise NotFound("project", text[:200])
         return name
@@ -34,9 +38,17 @@ def managed(registries: Mapping[str, ManagedRegistry], name: str) -> ManagedRegi
     """The registry of this name.
 
     Raises:
-        Invalid: there is none; the text names those that there are.
+        NotFound: there is none; the text names those that there are.
     """
     try:
         return registries[name]
     except KeyError:
-        raise Invalid(f"no such registry: {name[:80]!r}; there are {', '.join(sorted(registries)) or 'none'}") from None
+        raise NotFound("registry", f"{name[:80]!r}; there are {', '.join(sorted(registries)) or 'none'}") from None
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

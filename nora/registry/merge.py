@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import msgspec
 
 from nora.api import File, Listing
 from nora.index.manifest import Manifest, Removed
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A project as those see it who look after it.
+
+    Attributes:
+        listing: What is offered.
+        versions: Its files, those of one version together.
+        yanked_here: Names of the files that were yanked here; others are yanked because their upstream says so.
+    """
+
+    listing: Listing
+    versions: tuple[tuple[File, ...], ...]
+    yanked_here: frozenset[str]
 
 
 def hosted_listing(manifest: Manifest) -> Listing:
@@ -42,17 +58,41 @@ def merge(hosted: Listing, upstream: Listing, removed: Mapping[str, Removed]) ->
 
 
 def with_yanks(listing: Listing, marks: Manifest, version_key: Callable[[str], str]) -> Listing:
-    """The listing with what was yanked here, in addition to what its upstream yanked."""
+    """The listing with what was yanked here, in addition to what its upstream yanked.
+
+    Of several reasons the one nearest to the file is shown: that of the file, of its version, of its upstream.
+    """
     if not (marks.yanked_versions or marks.yanked_files):
         return listing
-    return msgspec.structs.replace(listing, files=tuple(_marked(file, marks, version_key) for file in listing.files))
+    of_version = {version: marks.yanked_versions.get(key, False) for version, key in _keys(listing, version_key).items()}
+    files = (_marked(file, marks.yanked_files.get(file.name, False), of_version[file.version]) for file in listing.files)
+    return msgspec.structs.replace(listing, files=tuple(files))
 
 
-def _marked(file: File, marks: Manifest, version_key: Callable[[str], str]) -> File:
-    mark = marks.yanked_files.get(file.name, False)
-    if mark is False and marks.yanked_versions and file.version:
-        mark = marks.yanked_versions.get(version_key(file.version), False)
-    return file if mark is False else msgspec.structs.replace(file, yanked=mark)
+def _keys(listing: Listing, version_key: Callable[[str], str]) -> dict[str, str]:
+    """The keys of all versions there are: many files share one, and a key takes longer to make than to look up."""
+    return {version: version_key(version) if version else "" for version in {file.version for file in listing.files}}
+
+
+def _marked(file: File, *marks: bool | str) -> File:
+    if not any(marks):
+        return file
+    reason = next((mark for mark in (*marks, file.yanked) if isinstance(mark, str) and mark), True)
+    return msgspec.structs.replace(file, yanked=reason)
+
+
+def overview(listing: Listing, marks: Manifest | None, version_key: Callable[[str], str]) -> Overview:
+    """What a project offers, by version, and what of it was yanked here."""
+    keys = _keys(listing, version_key)
+    versions: dict[str, list[File]] = {}
+    for file in listing.files:
+        versions.setdefault(keys[file.version], []).append(file)
+    yanked = frozenset(
+        file.name
+        for file in listing.files
+        if marks is not None and (file.name in marks.yanked_files or keys[file.version] in marks.yanked_versions)
+    )
+    return Overview(listing, tuple(map(tuple, versions.values())), yanked)
 
 
 def without_refused(listing: Listing, refusal: Callable[[File], str | None]) -> tuple[Listing, dict[str, str]]:

@@ -8,10 +8,12 @@ import re
 from collections.abc import Iterable
 from typing import BinaryIO
 
+from packaging.version import Version
+
 from nora.api import Invalid
 from nora_pypi import tars, zips
 from nora_pypi.filenames import REBUILD, Distribution, parse_version, shown
-from nora_pypi.names import normalize
+from nora_pypi.names import NormalizedName, normalize
 
 MAX_METADATA_BYTES = 2 << 20
 MAX_RECORD_BYTES = 64 << 20
@@ -44,18 +46,49 @@ def read_metadata(path: str, distribution: Distribution) -> bytes:
 
 def _wheel_metadata(file: BinaryIO, distribution: Distribution) -> bytes:
     directory, found = _dist_info(zips.members(file))
-    stem = directory.removesuffix(_DIST_INFO)
-    name, _, version = stem.rpartition("-")
-    # Older tools write the "-" of a version as "_".
-    stated = parse_version(version) or parse_version(version.replace("_", "-"))
-    if normalize(name) != distribution.name or stated != distribution.version:
+    if not fits(directory, distribution.name, distribution.version):
         raise Invalid(f"the wheel's {shown(directory)} does not fit its file name; {REBUILD}")
     missing = [wanted for wanted in _WHEEL_FILES if wanted not in found]
     if missing:
         raise Invalid(f"the wheel's {directory} directory has no {' and no '.join(missing)}; {REBUILD}")
     metadata = b"".join(zips.read(file, found["METADATA"], MAX_METADATA_BYTES))
-    _check_record(file, found["RECORD"], f"{directory}/METADATA", metadata)
+    if found["RECORD"].size <= MAX_RECORD_BYTES:
+        check_record(zips.read(file, found["RECORD"], MAX_RECORD_BYTES), f"{directory}/METADATA", metadata)
     return metadata
+
+
+def fits(directory: str, name: NormalizedName, version: Version | None) -> bool:
+    """Whether a ``.dist-info`` directory is that of a project and a version, in whatever spelling; ``None`` is any version.
+
+    >>> fits("Foo.Bar-1.0.dist-info", NormalizedName("foo-bar"), Version("1.0.0"))
+    True
+    """
+    stated_name, _, stated = directory.removesuffix(_DIST_INFO).rpartition("-")
+    if normalize(stated_name) != name:
+        return False
+    # Older tools write the "-" of a version as "_".
+    return version is None or version == (parse_version(stated) or parse_version(stated.replace("_", "-")))
+
+
+def check_record(record: Iterable[bytes], path: str, metadata: bytes) -> None:
+    """Compare METADATA with the hash in RECORD, if there is one (PEP 376; a line is ``path,algorithm=base64,size``).
+
+    ``record`` is its content in pieces.
+
+    Raises:
+        Invalid: they differ.
+    """
+    wanted = path.encode()
+    line = re.compile(rb'^"?' + re.escape(wanted) + rb'"?,"?([a-z0-9]+)=([A-Za-z0-9_-]+)=*"?,', re.MULTILINE)
+    rest = b""
+    for piece in record:
+        text = rest + piece
+        for algorithm, value in line.findall(text) if wanted in text else ():
+            name = algorithm.decode()
+            # The standard wants sha256 or better; what is weaker proves nothing.
+            if name in _RECORD_ALGORITHMS and value != _base64(hashlib.new(name, metadata).digest()):
+                raise Invalid(f"METADATA does not have the {name} that the wheel's RECORD states; {REBUILD}")
+        rest = text[text.rfind(b"\n") + 1 :][-_MAX_RECORD_LINE_BYTES:]
 
 
 def _dist_info(members: Iterable[zips.Member]) -> tuple[str, dict[str, zips.Member]]:
@@ -79,23 +112,6 @@ def _dist_info(members: Iterable[zips.Member]) -> tuple[str, dict[str, zips.Memb
     if not directory:
         raise Invalid(f"the wheel has no {_DIST_INFO} directory; {REBUILD}")
     return directory, found
-
-
-def _check_record(file: BinaryIO, record: zips.Member, path: str, metadata: bytes) -> None:
-    """Compare METADATA with the hash in RECORD, if there is one (PEP 376; a line is ``path,algorithm=base64,size``)."""
-    if record.size > MAX_RECORD_BYTES:
-        return
-    wanted = path.encode()
-    line = re.compile(rb'^"?' + re.escape(wanted) + rb'"?,"?([a-z0-9]+)=([A-Za-z0-9_-]+)=*"?,', re.MULTILINE)
-    rest = b""
-    for piece in zips.read(file, record, MAX_RECORD_BYTES):
-        text = rest + piece
-        for algorithm, value in line.findall(text) if wanted in text else ():
-            name = algorithm.decode()
-            # The standard wants sha256 or better; what is weaker proves nothing.
-            if name in _RECORD_ALGORITHMS and value != _base64(hashlib.new(name, metadata).digest()):
-                raise Invalid(f"METADATA does not have the {name} that the wheel's RECORD states; {REBUILD}")
-        rest = text[text.rfind(b"\n") + 1 :][-_MAX_RECORD_LINE_BYTES:]
 
 
 def _base64(digest: bytes) -> bytes:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+import msgspec
+from packaging.utils import canonicalize_version
 
 from nora.api import (
     Document,
@@ -16,9 +19,13 @@ from nora.api import (
     UpstreamRequest,
     hookimpl,
 )
+from nora_pypi.json_upstream import JsonApiDocument
+from nora_pypi.names import normalize, parse_version
 from nora_pypi.parse import parse_listing
+from nora_pypi.remote import WheelMetadata
 from nora_pypi.routes import blueprint
 
+_SERIAL_DIGITS = 19
 DEFAULT_UPSTREAM = "https://pypi.org/simple/"
 # PROXY-2: JSON first, since it alone tells sizes and upload times.
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
@@ -45,6 +52,22 @@ class PyPI(ProxyFormat):
     Config = PyPIConfig
     implicit = True
 
+    sidecar_readers = (WheelMetadata(),)
+    related = (JsonApiDocument(),)
+
+    def project_name(self, text: str) -> str | None:
+        """See :class:`nora.api.Format`."""
+        return normalize(text)
+
+    def version_key(self, version: str) -> str:
+        """See :class:`nora.api.Format`: PEP 440 equality.
+
+        >>> PyPI().version_key("v1.0.0") == PyPI().version_key("1")
+        True
+        """
+        parsed = parse_version(version)
+        return version if parsed is None else canonicalize_version(parsed)
+
     def routes(self, registry: Registry[Any]) -> RegistryBlueprint:
         """See :class:`nora.api.Format`."""
         return blueprint(registry)
@@ -60,7 +83,15 @@ class PyPI(ProxyFormat):
 
     def parse_listing(self, project: str, document: Document) -> Listing:
         """See :class:`nora.api.ProxyFormat`."""
-        return parse_listing(project, document)
+        listing = parse_listing(project, document)
+        return msgspec.structs.replace(listing, serial=_serial(listing))
+
+
+def _serial(listing: Listing) -> int:
+    """The upstream's own serial of the project, 0 if it does not tell."""
+    meta = listing.extra.get("meta")
+    serial = str(meta.get("_last-serial", "")) if isinstance(meta, Mapping) else ""
+    return int(serial) if serial.isascii() and serial.isdecimal() and len(serial) < _SERIAL_DIGITS else 0
 
 
 @hookimpl

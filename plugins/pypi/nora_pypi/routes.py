@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -9,15 +10,24 @@ from urllib.parse import quote
 from sanic.request import Request
 from sanic.response import HTTPResponse, text
 
-from nora.api import Content, NotFound, Page, Registry, RegistryBlueprint
+from nora.api import Content, Listing, NotFound, Page, Registry, RegistryBlueprint
 from nora_pypi.form import read_form
+from nora_pypi.json_routes import register as register_json_api
+from nora_pypi.model import METADATA, PROVENANCE, SIGNATURE, is_secure_url
 from nora_pypi.names import NormalizedName, normalize
 from nora_pypi.negotiate import Representation, choose
 from nora_pypi.render import project_html, project_json, projects_html, projects_json
 from nora_pypi.upload import validate
 
 VARY = ("Accept",)
-SIDECARS = (".metadata", ".asc")
+SIDECARS = {
+    METADATA: "application/octet-stream",
+    SIGNATURE: "application/pgp-signature",
+    PROVENANCE: "application/vnd.pypi.integrity.v1+json",
+}
+"""Content types by suffix."""
+# On such an address a plain connection is as good as a secure one.
+_LOOPBACK = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
 
 
 def blueprint(registry: Registry[Any]) -> RegistryBlueprint:
@@ -29,6 +39,7 @@ def blueprint(registry: Registry[Any]) -> RegistryBlueprint:
     bp.read("/simple/<project>/")(pages.project)
     bp.read("/simple/<project>")(pages.project_without_slash)
     bp.read("/simple/<project>/<filename>")(pages.file)
+    register_json_api(bp, registry)
     # UP-13, UP-22: every address that a client may be configured with, with and without its final slash.
     for rule in ("/simple/", "/simple", "/legacy/", "/legacy", "/"):
         bp.write(rule, stream=True)(uploads.upload)
@@ -59,8 +70,13 @@ class Pages:
             return _redirect(request, f"../{name}/")
         chosen = _representation(request)
         base = f"{self._base}{name}/" if self._base else ""
-        render = partial(project_json if chosen is Representation.JSON else project_html, base=base)
-        return await self._registry.project_page(name, chosen.value, render, vary=VARY)
+        secure = self._secure_base(request)
+        render = partial(
+            project_json if chosen is Representation.JSON else project_html,
+            base=base,
+            secure_base=f"{secure}{name}/" if secure else "",
+        )
+        return await self._registry.project_page(name, chosen.value, render, variant=secure, vary=VARY, fields=serial_field)
 
     async def project_without_slash(self, request: Request, project: str) -> HTTPResponse:
         """NAME-3, NAME-6: one hop to the normalized address."""
@@ -69,10 +85,24 @@ class Pages:
     async def file(self, request: Request, project: str, filename: str) -> Content:
         """A file, or what belongs to it."""
         name = _known(project)
-        for suffix in SIDECARS:
+        for suffix, content_type in SIDECARS.items():
             if filename.endswith(suffix):
-                return await self._registry.open(name, filename.removesuffix(suffix), sidecar=suffix)
+                content = await self._registry.open(name, filename.removesuffix(suffix), sidecar=suffix)
+                content.content_type = content_type
+                return content
         return await self._registry.open(name, filename)
+
+    def _secure_base(self, request: Request) -> str:
+        """Address of the project list, if it is a secure one for this client; "" otherwise. For links that must be (PROV-1)."""
+        if self._base:
+            return self._base if is_secure_url(self._base) else ""
+        # Only a client on this machine sees this address: others come by a name that we are not told, or not to be trusted with.
+        return f"http://{request.host}{self._registry.path}simple/" if _LOOPBACK.fullmatch(request.host) else ""
+
+
+def serial_field(listing: Listing) -> dict[str, str]:
+    """API-7: mirrors want to know when a project changed."""
+    return {"x-pypi-last-serial": str(listing.serial)}
 
 
 class Uploads:

@@ -3,6 +3,8 @@
 ``zipfile`` makes an object of a kilobyte for every entry before anything can be counted, and forgives what other readers
 understand in another way: bytes before or after the archive, a directory that does not say how much it holds. Here memory is
 bounded before it is used, and what is ambiguous is refused. Nothing is ever unpacked to disk.
+
+:func:`members` and :func:`read` take a whole file. The rest is for those who have only parts of one.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
+_CENTRAL_LENGTHS_AT, _CENTRAL_LENGTHS = 28, struct.Struct("<3H")
 _LOCAL = struct.Struct("<4s5H3L2H")
+_ENTRY = b"PK\1\2"
 _ENCRYPTED = 0x1 | 0x40
 _UTF8 = 0x800
 _STORED, _DEFLATED = 0, 8
@@ -30,11 +34,29 @@ _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
 _EXTRA_ZIP64, _EXTRA_UNICODE_PATH = 0x0001, 0x7075
 _PIECE = 1 << 18
 
-_BROKEN = f"the ZIP archive is damaged; {REBUILD}"
+MIN_ENTRY_BYTES = _CENTRAL.size
+MIN_HEADER_BYTES = _LOCAL.size
+_END64_BYTES = _END64.size + _LOCATOR64.size
+MAX_END_BYTES = _END64_BYTES + _END.size + _FULL16
+"""In so many last bytes of a file it stands where the directory is: the longest comment follows."""
+
+BROKEN = f"the ZIP archive is damaged; {REBUILD}"
+
+
+class Directory(NamedTuple):
+    """Where the archive's directory is in its file, and how many entries it says it has.
+
+    ``shift`` bytes are in front of the archive, which the offsets in its entries leave out.
+    """
+
+    start: int
+    end: int
+    entry_count: int
+    shift: int
 
 
 class Member(NamedTuple):
-    """An entry of the archive's directory; sizes in bytes."""
+    """An entry of the archive's directory; sizes in bytes. ``flaw`` is why the member cannot be used, or ""."""
 
     name: str
     raw_name: bytes
@@ -43,6 +65,7 @@ class Member(NamedTuple):
     compressed_size: int
     size: int
     offset: int
+    flaw: str
 
 
 def members(file: BinaryIO) -> Iterator[Member]:
@@ -51,13 +74,26 @@ def members(file: BinaryIO) -> Iterator[Member]:
     Raises:
         Invalid: no ZIP archive, damaged, encrypted, ambiguous, or too many entries.
     """
-    directory, count = _directory(file)
-    position = 0
-    for _ in range(count):
-        member, position = _entry(directory, position)
+    length = file.seek(0, 2)
+    start = max(0, length - MAX_END_BYTES)
+    directory = find_directory(_read_at(file, start, length - start), length)
+    assert directory is not None, "this much always tells"
+    size = directory.end - directory.start
+    if directory.entry_count > MAX_MEMBERS or size > MAX_DIRECTORY_BYTES:
+        raise Invalid(
+            f"the archive has more than {MAX_MEMBERS} members, or their names take more than {MAX_DIRECTORY_BYTES} bytes"
+        )
+    # Readers disagree on archives with something in front or in between.
+    if directory.shift:
+        raise Invalid(BROKEN)
+    left = directory.entry_count
+    for member in entries(_read_at(file, directory.start, size)):
+        left -= 1
+        if member.flaw or left < 0:
+            raise Invalid(member.flaw or BROKEN)
         yield member
-    if position != len(directory):
-        raise Invalid(_BROKEN)
+    if left:
+        raise Invalid(BROKEN)
 
 
 def read(file: BinaryIO, member: Member, limit: int) -> Iterator[bytes]:
@@ -66,11 +102,7 @@ def read(file: BinaryIO, member: Member, limit: int) -> Iterator[bytes]:
     Raises:
         Invalid: larger than ``limit`` bytes, damaged, or compressed by something other than deflate.
     """
-    if member.size > limit:
-        raise Invalid(f"{shown(member.name)} in the archive is larger than {limit} bytes; make it smaller")
-    # Deflate never adds more than this. More input than that is there to keep the server busy.
-    if member.compressed_size > limit + limit // 8 + 1024:
-        raise Invalid(_BROKEN)
+    check(member, limit)
     _seek_content(file, member)
     checksum = size = 0
     for piece in _inflate(file, member):
@@ -80,88 +112,163 @@ def read(file: BinaryIO, member: Member, limit: int) -> Iterator[bytes]:
             break
         yield piece
     if size != member.size or checksum != member.crc:
-        raise Invalid(_BROKEN)
+        raise Invalid(BROKEN)
 
 
-def _directory(file: BinaryIO) -> tuple[bytes, int]:
-    """The central directory and how many entries it says it has."""
-    length = file.seek(0, 2)
-    start = max(0, length - _LOCATOR64.size - _END.size - _FULL16)
-    tail = _read_at(file, start, length - start)
+def check(member: Member, limit: int) -> None:
+    """Refuse what :func:`read` would refuse, as far as the directory tells.
+
+    Raises:
+        Invalid: larger than ``limit`` bytes, ambiguous, or compressed by something other than deflate.
+    """
+    if member.flaw:
+        raise Invalid(member.flaw)
+    if member.method not in (_STORED, _DEFLATED):
+        raise Invalid(f"{shown(member.name)} in the archive is compressed by method {member.method}; use deflate or none")
+    if member.size > limit:
+        raise Invalid(f"{shown(member.name)} in the archive is larger than {limit} bytes; make it smaller")
+    # Deflate never adds more than this. More input than that is there to keep the server busy.
+    if member.compressed_size > limit + limit // 8 + 1024:
+        raise Invalid(BROKEN)
+
+
+def find_directory(tail: bytes, length: int) -> Directory | None:
+    """Where the directory is in a file of ``length`` bytes that ends with ``tail``; ``None`` if the tail is too short to tell.
+
+    ``MAX_END_BYTES`` always tell.
+
+    Raises:
+        Invalid: no ZIP archive, damaged, or one of several volumes.
+    """
     at = tail.rfind(b"PK\5\6")
+    if at < _END64_BYTES and len(tail) < min(length, MAX_END_BYTES):
+        return None
     if at < 0 or len(tail) - at < _END.size:
         raise Invalid(f"the content is not a complete ZIP archive; {REBUILD}")
     _, *volumes, here, count, size, offset, comment = _END.unpack_from(tail, at)
     if at + _END.size + comment != len(tail):
         raise Invalid(f"the ZIP archive has bytes after its end; {REBUILD}")
-    end = start + at
+    end = length - len(tail) + at
     locator = tail[max(0, at - _LOCATOR64.size) : at]
+    stated = -1
     if locator.startswith(b"PK\6\7") and len(locator) == _LOCATOR64.size:
-        _, _, end64, _ = _LOCATOR64.unpack(locator)
-        signature, record, _, _, *volumes, here, count, size, offset = _END64.unpack(_read_at(file, end64, _END64.size))
+        if at < _END64_BYTES:
+            raise Invalid(BROKEN)
+        _, _, stated, _ = _LOCATOR64.unpack(locator)
+        end -= _END64_BYTES
+        signature, record, _, _, *volumes, here, count, size, offset = _END64.unpack_from(tail, at - _END64_BYTES)
         # A record's own size leaves out its first 12 bytes. It must reach exactly to its locator.
-        if signature != b"PK\6\6" or end64 + 12 + record != end - _LOCATOR64.size:
-            raise Invalid(_BROKEN)
-        end = end64
+        if signature != b"PK\6\6" or record != _END64.size - 12:
+            raise Invalid(BROKEN)
     if any(volumes) or here != count:
         raise Invalid(f"the ZIP archive is one of several volumes; {REBUILD}")
-    if count > MAX_MEMBERS or size > MAX_DIRECTORY_BYTES:
-        raise Invalid(
-            f"the archive has more than {MAX_MEMBERS} members, or their names take more than {MAX_DIRECTORY_BYTES} bytes"
-        )
-    # Readers disagree on archives with something in front or in between.
-    if offset + size != end:
-        raise Invalid(_BROKEN)
-    return _read_at(file, offset, size), count
+    shift = end - (offset + size)
+    if shift < 0 or stated not in (-1, end - shift):
+        raise Invalid(BROKEN)
+    return Directory(end - size, end, count, shift)
 
 
-def _entry(directory: bytes, position: int) -> tuple[Member, int]:
-    """The entry at ``position``, and where the next one begins."""
-    names = position + _CENTRAL.size
-    if names > len(directory):
-        raise Invalid(_BROKEN)
+def first_entry(tail: bytes) -> int:
+    """Where the first whole entry begins in the last part of a directory, so that the rest is entries only.
+
+    ``len(tail)`` if there is none, or if it is not the only way to divide it: the bytes that begin an entry may be in a name.
+    """
+    starts, first = {len(tail)}, len(tail)
+    at = tail.rfind(_ENTRY)
+    while at >= 0:
+        if _entry_end(tail, at) in starts:
+            starts.add(at)
+            first = at
+        at = tail.rfind(_ENTRY, 0, at)
+    passed, at = 1, first
+    while at < len(tail):
+        passed, at = passed + 1, _entry_end(tail, at)
+    return first if passed == len(starts) else len(tail)
+
+
+def entries(directory: bytes) -> Iterator[Member]:
+    """The entries that a directory, or a part of one, consists of.
+
+    Raises:
+        Invalid: it consists of something else.
+    """
+    position = 0
+    while position < len(directory):
+        end = _entry_end(directory, position)
+        if end < 0:
+            raise Invalid(BROKEN)
+        yield _entry(directory, position)
+        position = end
+
+
+def header_size(data: bytes) -> int:
+    """How many bytes the member's own header has whose first ``MIN_HEADER_BYTES``, or more, are ``data``; the content follows.
+
+    Raises:
+        Invalid: there is none.
+    """
+    if not data.startswith(b"PK\3\4"):
+        raise Invalid(BROKEN)
+    *_, name_size, extra_size = _LOCAL.unpack_from(data)
+    size: int = _LOCAL.size + name_size + extra_size
+    return size
+
+
+def _entry_end(directory: bytes, position: int) -> int:
+    """Where the entry at ``position`` ends, -1 if there is no whole entry."""
+    if not directory.startswith(_ENTRY, position) or position + _CENTRAL.size > len(directory):
+        return -1
+    name, extra, comment = _CENTRAL_LENGTHS.unpack_from(directory, position + _CENTRAL_LENGTHS_AT)
+    end: int = position + _CENTRAL.size + name + extra + comment
+    return end if end <= len(directory) else -1
+
+
+def _entry(directory: bytes, position: int) -> Member:
     fields = _CENTRAL.unpack_from(directory, position)
-    signature, _, _, flags, method, _, _, crc, compressed, size, name_size, extra_size, comment_size, _, _, _, offset = fields
-    extras = names + name_size
-    end = extras + extra_size + comment_size
-    raw_name = directory[names:extras]
-    if signature != b"PK\1\2" or end > len(directory) or b"\0" in raw_name:
-        raise Invalid(_BROKEN)
+    _, _, _, flags, method, _, _, crc, compressed, size, name_size, extra_size, _, _, _, _, offset = fields
+    extras = position + _CENTRAL.size + name_size
+    raw_name = directory[position + _CENTRAL.size : extras]
     name = raw_name.decode("utf-8" if flags & _UTF8 else "cp437", "replace")
+    flaw = ""
     if flags & _ENCRYPTED:
-        raise Invalid(f"{shown(name)} in the archive is encrypted; {REBUILD}")
-    if extra_size:
-        extra = directory[extras : extras + extra_size]
-        size, compressed, offset = _extended(extra, size, compressed, offset)
-    return Member(name, raw_name, method, crc, compressed, size, offset), end
+        flaw = f"{shown(name)} in the archive is encrypted; {REBUILD}"
+    elif b"\0" in raw_name:
+        # Some readers end it there.
+        flaw = BROKEN
+    for kind, data in _extra_fields(directory[extras : extras + extra_size]):
+        if kind == _EXTRA_UNICODE_PATH:
+            # Some readers go by this second name, some do not.
+            flaw = f"the ZIP archive has members with two names; {REBUILD}"
+        elif kind == _EXTRA_ZIP64:
+            size, compressed, offset = _extended(data, size, compressed, offset)
+    return Member(name, raw_name, method, crc, compressed, size, offset, flaw)
 
 
-def _extended(extra: bytes, size: int, compressed: int, offset: int) -> tuple[int, int, int]:
-    """The values with those replaced that did not fit into 32 bits (APPNOTE 4.5.3)."""
+def _extra_fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
     position = 0
     while position + 4 <= len(extra):
         kind, length = struct.unpack_from("<2H", extra, position)
-        data = extra[position + 4 : position + 4 + length]
+        yield kind, extra[position + 4 : position + 4 + length]
         position += 4 + length
-        if kind == _EXTRA_UNICODE_PATH:
-            # Some readers go by this second name, some do not.
-            raise Invalid(f"the ZIP archive has members with two names; {REBUILD}")
-        if kind == _EXTRA_ZIP64:
-            values = [value for (value,) in struct.iter_unpack("<Q", data[: len(data) // 8 * 8])]
-            if len(values) < (size, compressed, offset).count(_FULL32):
-                raise Invalid(_BROKEN)
-            size, compressed, offset = (values.pop(0) if value == _FULL32 else value for value in (size, compressed, offset))
+
+
+def _extended(data: bytes, size: int, compressed: int, offset: int) -> tuple[int, int, int]:
+    """The values with those replaced that did not fit into 32 bits (APPNOTE 4.5.3)."""
+    values = [value for (value,) in struct.iter_unpack("<Q", data[: len(data) // 8 * 8])]
+    if len(values) < (size, compressed, offset).count(_FULL32):
+        raise Invalid(BROKEN)
+    size, compressed, offset = (values.pop(0) if value == _FULL32 else value for value in (size, compressed, offset))
     return size, compressed, offset
 
 
 def _seek_content(file: BinaryIO, member: Member) -> None:
     """Go to the member's first byte; its own header must say the same as the directory."""
-    header = _LOCAL.unpack(_read_at(file, member.offset, _LOCAL.size))
-    signature, _, flags, method, *_, name_size, extra_size = header
-    name = file.read(name_size)
-    if signature != b"PK\3\4" or flags & _ENCRYPTED or method != member.method or name != member.raw_name:
-        raise Invalid(_BROKEN)
-    file.seek(extra_size, 1)
+    header = _read_at(file, member.offset, _LOCAL.size)
+    content = member.offset + header_size(header)
+    _, _, flags, method, *_, name_size, _ = _LOCAL.unpack(header)
+    if flags & _ENCRYPTED or method != member.method or file.read(name_size) != member.raw_name:
+        raise Invalid(BROKEN)
+    file.seek(content)
 
 
 def _inflate(file: BinaryIO, member: Member) -> Iterator[bytes]:
@@ -171,8 +278,6 @@ def _inflate(file: BinaryIO, member: Member) -> Iterator[bytes]:
             left -= len(piece)
             yield piece
         return
-    if member.method != _DEFLATED:
-        raise Invalid(f"{shown(member.name)} in the archive is compressed by method {member.method}; use deflate or none")
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     waiting = b""
     try:
@@ -187,16 +292,16 @@ def _inflate(file: BinaryIO, member: Member) -> Iterator[bytes]:
             if piece:
                 yield piece
     except zlib.error:
-        raise Invalid(_BROKEN) from None
+        raise Invalid(BROKEN) from None
     if not inflater.eof or left or inflater.unused_data:
-        raise Invalid(_BROKEN)
+        raise Invalid(BROKEN)
 
 
 def _read_at(file: BinaryIO, offset: int, size: int) -> bytes:
     if offset < 0 or offset > (1 << 62):
-        raise Invalid(_BROKEN)
+        raise Invalid(BROKEN)
     file.seek(offset)
     data = file.read(size)
     if len(data) != size:
-        raise Invalid(_BROKEN)
+        raise Invalid(BROKEN)
     return data

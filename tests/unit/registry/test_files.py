@@ -25,7 +25,7 @@ class TailReader(SidecarReader):
     def applies(self, file: File) -> bool:
         return file.name.endswith(".w")
 
-    def read(self, project: str, file: File) -> Generator[Read, Part, bytes]:
+    def read(self, project: str, file: File, *, held: bool) -> Generator[Read, Part, bytes]:
         part = yield Read(-20, 20)
         _, mark, content = part.data.partition(b"meta:")
         if not mark:

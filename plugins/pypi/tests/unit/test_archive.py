@@ -359,6 +359,7 @@ def test_metadata_may_reach_its_limit_and_not_pass_it(read: Read) -> None:
 
 
 def test_metadata_that_inflates_beyond_its_stated_size_is_refused_within_little_memory(read: Read) -> None:
+    # UP-20
     bomb = wheel(bytes(100 << 20))
     lying = with_central(bomb, f"{DIST_INFO}/METADATA", size=1000)
     with little_memory():
@@ -382,6 +383,7 @@ def test_metadata_that_inflates_beyond_its_stated_size_is_refused_within_little_
 )
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_a_directory_that_lies_is_refused(read: Read, change: dict[str, int], compression: int) -> None:
+    # UP-20
     if (change, compression) == ({"method": 0}, zipfile.ZIP_STORED):
         change = {"method": 8}
     refused(read, WHEEL, with_central(wheel(compression=compression), f"{DIST_INFO}/METADATA", **change))
@@ -389,12 +391,14 @@ def test_a_directory_that_lies_is_refused(read: Read, change: dict[str, int], co
 
 @pytest.mark.parametrize("flags", [0x1, 0x40, 0x41])
 def test_encrypted_members_are_refused(read: Read, flags: int) -> None:
+    # UP-20
     assert "encrypted" in refused(read, WHEEL, with_central(wheel(), f"{DIST_INFO}/METADATA", flags=flags))
     assert "encrypted" in refused(read, WHEEL, with_central(wheel(), "foo_bar/__init__.py", flags=flags))
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_other_compression_of_metadata_is_refused(read: Read, compression: int) -> None:
+    # UP-20
     assert "method" in refused(read, WHEEL, wheel(compression=compression))
 
 
@@ -494,6 +498,7 @@ def test_an_empty_deflate_stream_without_end_is_refused_at_once(read: Read) -> N
 
 
 def test_a_gzip_bomb_is_refused_quickly_and_within_little_memory(read: Read) -> None:
+    # UP-20
     bomb = gzip.compress(tar_of([("foo/big", bytes(150 << 20)), ("foo/PKG-INFO", core_metadata())]))
     started = time.perf_counter()
     with little_memory():
@@ -575,6 +580,7 @@ def test_a_pax_header_may_state_the_size(read: Read) -> None:
 
 @pytest.mark.parametrize("size", [-1, -(1 << 40), 1 << 40, 1 << 80])
 def test_a_lying_size_in_a_tar_is_refused(read: Read, size: int) -> None:
+    # UP-20
     for name in ("foo/x", "foo/PKG-INFO"):
         info = tarfile.TarInfo(name)
         info.size = size
