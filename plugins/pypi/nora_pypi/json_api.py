@@ -18,11 +18,8 @@ from packaging.version import Version
 from nora.api import File, Invalid, Listing
 from nora_pypi.json_upstream import DIGESTS, UPLOAD_TIME, Said
 from nora_pypi.loose_metadata import LooseMetadata, label_key, parse_loosely
-from nora_pypi.model import METADATA, SIGNATURE
+from nora_pypi.model import METADATA, PKG_INFO, SIGNATURE
 from nora_pypi.names import normalize, parse_version
-
-PKG_INFO = ".pkg-info"
-"""Suffix of the metadata of hosted files that may not be announced, since building can change it."""
 
 _LEAST = Version("0.dev0")
 _UNRESERVED = re.compile(r"[\w.~-]+", re.ASCII)

@@ -16,6 +16,9 @@ STATUSES = frozenset({"active", "archived", "deprecated", "quarantined"})
 
 METADATA = ".metadata"
 SIGNATURE = ".asc"
+PROVENANCE = ".provenance"
+PKG_INFO = ".pkg-info"
+"""Suffix of the metadata of hosted files that may not be announced, since building can change it. Not served at an address."""
 
 _DIGEST = re.compile(r"[0-9a-f]+")
 _ALGORITHM = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -148,6 +151,18 @@ def announced_metadata(value: Any, url: str) -> Sidecar | bool | None:
     if value is True or isinstance(value, dict):
         return Sidecar(digests=clean_digests(value), url=beside(url, METADATA))
     return False if value is False else None
+
+
+def announced_provenance(value: Any) -> Sidecar | None:
+    """How a file's provenance is served, if a page's ``provenance`` tells: its address, anywhere, on a secure origin (PEP 740).
+
+    >>> announced_provenance("https://index.example/p").url
+    'https://index.example/p'
+    >>> announced_provenance("http://index.example/p") is None
+    True
+    """
+    url = urljoin_or_none("", value) if isinstance(value, str) and is_secure_url(value) else None
+    return Sidecar(url=url) if url else None
 
 
 def clean_time(value: Any) -> str | None:

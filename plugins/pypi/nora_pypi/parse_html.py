@@ -12,17 +12,18 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 from nora.api import Document, File, Listing, Sidecar, UpstreamInvalid
 from nora_pypi.model import (
     METADATA,
+    PROVENANCE,
     SIGNATURE,
     STATUSES,
     Links,
     announced_metadata,
+    announced_provenance,
     beside,
     build_file,
     check_version,
     clean_digests,
     filename_of,
     is_listable,
-    is_secure_url,
     urljoin_or_none,
 )
 from nora_pypi.names import NormalizedName, normalize
@@ -224,6 +225,8 @@ def _sidecars(attributes: Mapping[str, str | None], url: str) -> tuple[dict[str,
         sidecars[SIGNATURE] = Sidecar(url=beside(url, SIGNATURE))
     elif signed == "false":
         refused["gpg-sig"] = False
+    if (provenance := announced_provenance(attributes.get("data-provenance"))) is not None:
+        sidecars[PROVENANCE] = provenance
     return sidecars, refused
 
 
@@ -234,9 +237,6 @@ def _extra(attributes: Mapping[str, str | None]) -> dict[str, Any]:
             continue
         if name == "data-requires-python":
             extra["requires-python"] = value or ""
-        elif name == "data-provenance":
-            if value and is_secure_url(value):
-                extra["provenance"] = value
         elif name not in _FILE_ATTRIBUTES:
             extra[name] = value or ""
     return extra

@@ -11,10 +11,12 @@ import msgspec
 from nora.api import Document, File, Listing, Sidecar, UpstreamInvalid
 from nora_pypi.model import (
     METADATA,
+    PROVENANCE,
     SIGNATURE,
     STATUSES,
     Links,
     announced_metadata,
+    announced_provenance,
     beside,
     build_file,
     check_version,
@@ -22,7 +24,6 @@ from nora_pypi.model import (
     clean_time,
     is_listable,
     is_plain,
-    is_secure_url,
 )
 from nora_pypi.names import NormalizedName
 
@@ -39,7 +40,7 @@ def parse(project: str, document: Document) -> Listing:
     """Read a JSON page. What is odd in one file costs that field, or that file when it has no usable name or address.
 
     ``extra`` of the listing holds ``api-version``, and if given ``versions``, ``meta`` (without the version) and all unknown keys;
-    ``extra`` of a file holds ``requires-python``, ``provenance`` and all unknown keys, and ``core-metadata`` or ``gpg-sig`` when the
+    ``extra`` of a file holds ``requires-python`` and all unknown keys, and ``core-metadata``, ``gpg-sig`` or ``provenance`` when the
     page says expressly that there is none.
 
     Raises:
@@ -135,6 +136,8 @@ def _sidecars(entry: Mapping[str, Any], url: str) -> tuple[dict[str, Sidecar], d
         sidecars[SIGNATURE] = Sidecar(url=beside(url, SIGNATURE))
     elif signed is False:
         refused["gpg-sig"] = False
+    if (provenance := announced_provenance(entry.get("provenance"))) is not None:
+        sidecars[PROVENANCE] = provenance
     return sidecars, refused
 
 
@@ -146,7 +149,7 @@ def _file_extra(entry: Mapping[str, Any]) -> dict[str, Any]:
         if key == "requires-python":
             fits = value is None or isinstance(value, str)
         elif key == "provenance":
-            fits = value is None or (isinstance(value, str) and is_secure_url(value))
+            fits = value is None
         else:
             fits = isinstance(value, str) or is_plain(value)
         if fits:

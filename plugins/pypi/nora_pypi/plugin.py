@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -35,6 +36,11 @@ class PyPIConfig(ProxyConfig, frozen=True, kw_only=True):
     """Configuration of a ``pypi`` registry; a ``[registries.NAME]`` of this format has the public index as its upstream, too."""
 
     proxy: str = DEFAULT_UPSTREAM
+
+    def __post_init__(self) -> None:
+        # NAME-2: patterns are written as people write names.
+        patterns = tuple(re.sub(r"[-_.]+", "-", pattern).lower() for pattern in self.merge_upstream)
+        msgspec.structs.force_setattr(self, "merge_upstream", patterns)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """See :meth:`nora.api.RegistryConfig.problems`."""

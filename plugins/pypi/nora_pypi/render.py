@@ -1,7 +1,8 @@
 """Pages of the Simple API out of the neutral model, in both formats. Pure: the same listing gives the same bytes.
 
-``base`` is put before every relative link; "" makes links that lead from the page itself. Upstream's addresses never appear as
-links to files (PROXY-6).
+``base`` is put before every relative link; "" makes links that lead from the page itself. ``secure_base`` is put before links that
+must be whole and secure, to provenance (PROV-1); with "" there are none. Upstream's addresses never appear as links to files, or to
+what belongs to them (PROXY-6).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import msgspec
 from packaging.version import Version
 
 from nora.api import File, Listing, ProjectNames
-from nora_pypi.model import METADATA, SIGNATURE
+from nora_pypi.model import METADATA, PROVENANCE, SIGNATURE
 from nora_pypi.names import parse_version
 
 _NEWEST, _OLDEST = "1.4", "1.0"
@@ -41,9 +42,12 @@ _STRENGTH = (
 # Keys of a page or a file that are made from the neutral model and so never taken from `extra`.
 _PAGE_KEYS = frozenset({"meta", "name", "versions", "files", "project-status", "api-version"})
 _FILE_KEYS = frozenset(
-    {"filename", "url", "hashes", "size", "upload-time", "yanked", "core-metadata", "dist-info-metadata", "gpg-sig"}
+    {
+        *("filename", "url", "hashes", "size", "upload-time", "yanked"),
+        *("core-metadata", "dist-info-metadata", "gpg-sig", "provenance"),
+    }
 )
-_STANDARD_EXTRA = frozenset({"requires-python", "provenance"})
+_STANDARD_EXTRA = frozenset({"requires-python"})
 _KNOWN_ATTRIBUTES = frozenset(
     {
         *("data-requires-python", "data-yanked", "data-core-metadata", "data-dist-info-metadata"),
@@ -57,13 +61,13 @@ _ATTRIBUTE = re.compile(r"data-[a-z0-9._-]+")
 _NOT_IN_HTML = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
 
-def project_json(listing: Listing, base: str) -> bytes:
+def project_json(listing: Listing, base: str, secure_base: str = "") -> bytes:
     """The JSON page of a project (PEP 691, 700, 714, 740, 792)."""
     page: dict[str, Any] = {
         "meta": {"api-version": _version(listing), **_meta(listing)},
         "name": listing.project,
         "versions": _versions(listing),
-        "files": [_file_json(file, base) for file in _offered(listing)],
+        "files": [_file_json(file, base, secure_base) for file in _offered(listing)],
     }
     if listing.status != "active":
         reason = {"reason": listing.status_reason} if listing.status_reason else {}
@@ -72,7 +76,7 @@ def project_json(listing: Listing, base: str) -> bytes:
     return msgspec.json.encode(page)
 
 
-def project_html(listing: Listing, base: str) -> bytes:
+def project_html(listing: Listing, base: str, secure_base: str = "") -> bytes:
     """The HTML page of a project (PEP 503, 592, 629, 658, 708, 714, 740, 792)."""
     # STAT-4: status markers belong to 1.4, and HTML has no sizes to miss.
     version = _NEWEST if listing.status != "active" else _version(listing)
@@ -84,8 +88,9 @@ def project_html(listing: Listing, base: str) -> bytes:
             meta.append(("pypi:project-status-reason", listing.status_reason))
     meta += [("pypi:tracks", url) for url in _texts(_meta(listing).get("tracks"))]
     meta += [("pypi:alternate-locations", url) for url in _texts(extra.get("alternate-locations"))]
-    prefix = _text(base)
-    return _page(f"Links for {listing.project}", meta, (_file_html(file, prefix) for file in _offered(listing)))
+    prefix, secure_prefix = _text(base), _text(secure_base)
+    lines = (_file_html(file, prefix, secure_prefix) for file in _offered(listing))
+    return _page(f"Links for {listing.project}", meta, lines)
 
 
 def projects_json(names: ProjectNames) -> bytes:
@@ -143,7 +148,7 @@ def _order(version: str) -> tuple[bool, Version, str]:
     return parsed is not None, parsed or Version("0"), version
 
 
-def _file_json(file: File, base: str) -> dict[str, Any]:
+def _file_json(file: File, base: str, secure_base: str) -> dict[str, Any]:
     name = file.name
     link = name if _UNRESERVED.fullmatch(name) else quote(name, safe="")
     entry: dict[str, Any] = {"filename": name, "url": base + link, "hashes": file.digests}
@@ -160,6 +165,11 @@ def _file_json(file: File, base: str) -> dict[str, Any]:
         entry["core-metadata"] = False
     if (signed := _signed(file)) is not None:
         entry["gpg-sig"] = signed
+    if PROVENANCE in file.sidecars:
+        if secure_base:
+            entry["provenance"] = f"{secure_base}{link}{PROVENANCE}"  # PROV-1
+    elif file.extra.get("provenance", "") is None:
+        entry["provenance"] = None
     foreign = file.url is not None
     for key, value in file.extra.items():
         if key not in _FILE_KEYS and (foreign or _is_our_own(key)):
@@ -178,9 +188,11 @@ def _signed(file: File) -> bool | None:
     return False if file.extra.get("gpg-sig") is False else None
 
 
-def _file_html(file: File, prefix: str) -> str:
-    """The line of one file; ``prefix`` is escaped already. Digests are hex by their type, and need no escaping."""
-    extra = file.extra
+def _file_html(file: File, prefix: str, secure_prefix: str) -> str:
+    """The line of one file; the prefixes are escaped already. Digests are hex by their type, and need no escaping."""
+    extra, name = file.extra, file.name
+    plain = _UNRESERVED.fullmatch(name) is not None
+    link, text = (name, name) if plain else (quote(name, safe=""), _text(name))  # HTML-5
     attributes = ""
     if isinstance(requires := extra.get("requires-python"), str):
         attributes += f' data-requires-python="{_repeated(requires)}"'
@@ -192,14 +204,11 @@ def _file_html(file: File, prefix: str) -> str:
         attributes += f' data-core-metadata="{announced}" data-dist-info-metadata="{announced}"'  # META-3
     if (signed := _signed(file)) is not None:
         attributes += f' data-gpg-sig="{str(signed).lower()}"'
-    if isinstance(provenance := extra.get("provenance"), str):
-        attributes += f' data-provenance="{_text(provenance)}"'
+    if secure_prefix and PROVENANCE in file.sidecars:
+        attributes += f' data-provenance="{secure_prefix}{link}{PROVENANCE}"'  # PROV-1
     if file.url is not None:
         attributes += "".join(f' {key}="{_text(value)}"' for key, value in extra.items() if _is_attribute(key, value))
     hashed = _strongest(file.digests)
-    name = file.name
-    plain = _UNRESERVED.fullmatch(name) is not None
-    link, text = (name, name) if plain else (quote(name, safe=""), _text(name))  # HTML-5
     return f'<a href="{prefix}{link}{"#" + hashed if hashed else ""}"{attributes}>{text}</a><br>'
 
 

@@ -26,6 +26,7 @@ SIDECARS = {
     PROVENANCE: "application/vnd.pypi.integrity.v1+json",
 }
 """Content types by suffix."""
+_FORWARDING = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
 # On such an address a plain connection is as good as a secure one.
 _LOOPBACK = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
 
@@ -96,8 +97,10 @@ class Pages:
         """Address of the project list, if it is a secure one for this client; "" otherwise. For links that must be (PROV-1)."""
         if self._base:
             return self._base if is_secure_url(self._base) else ""
-        # Only a client on this machine sees this address: others come by a name that we are not told, or not to be trusted with.
-        return f"http://{request.host}{self._registry.path}simple/" if _LOOPBACK.fullmatch(request.host) else ""
+        # Only a client on this machine has this address for us. A reverse proxy on this machine may use it, too, on behalf of others.
+        direct = request.version == "1.1" and not any(name in request.headers for name in _FORWARDING)
+        local = direct and _LOOPBACK.fullmatch(request.host) is not None
+        return f"http://{request.host}{self._registry.path}simple/" if local else ""
 
 
 def serial_field(listing: Listing) -> dict[str, str]:

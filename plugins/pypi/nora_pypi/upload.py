@@ -8,13 +8,20 @@ from dataclasses import dataclass, field
 from string import hexdigits
 
 from nora.api import File, Invalid, Spool
+from nora_pypi import attestations
 from nora_pypi.archive import read_metadata
+from nora_pypi.attestations import Attestation
 from nora_pypi.filenames import Distribution, Kind, is_plain, parse_version, shown
 from nora_pypi.filenames import parse as parse_filename
 from nora_pypi.form import DIGEST_FIELDS, Form
 from nora_pypi.metadata import CoreMetadata, parse_metadata_version
 from nora_pypi.metadata import parse as parse_metadata
+from nora_pypi.model import METADATA, PKG_INFO, PROVENANCE, SIGNATURE
 from nora_pypi.names import NormalizedName, normalize
+
+MAX_DIGESTED_BYTES = 64 << 20
+"""Files up to this size get all the digests that the JSON API shows (API-3). Of larger ones, those that the uploader states, as
+most clients do: a second and third digest of gigabytes would take longer than the upload."""
 
 _REQUIRED_FIELDS = ("name", "version", "filetype", "metadata_version")
 _HEX_DIGITS = {"md5": 32, "sha256": 64, "blake2b_256": 64}
@@ -28,7 +35,8 @@ class Upload:
     Attributes:
         project: The project that the file belongs to.
         file: Draft for :meth:`Registry.publish`: name, version, identity, the digests that were compared, ``requires-python``.
-        sidecars: Contents by suffix: ``.metadata`` where it holds for every installation, ``.asc`` if a signature was sent.
+        sidecars: Contents by suffix: ``.metadata`` where it holds for every installation, else ``.pkg-info``; ``.asc`` if a
+            signature was sent, ``.provenance`` if attestations were.
     """
 
     project: NormalizedName
@@ -37,11 +45,11 @@ class Upload:
 
 
 async def validate(form: Form, spool: Spool) -> Upload:
-    """Check an upload against its form, its file name and the metadata inside; what is published comes from the file.
+    """Check that form, file name, attestations and the metadata inside agree; what is published comes from the file.
 
     ``spool`` holds the form's content and is finished. The archive is not looked into when its name or a digest is wrong.
 
-    Spec: the legacy upload API; binary and source distribution formats; core metadata.
+    Spec: the legacy upload API; binary and source distribution formats; core metadata; PEP 740.
 
     Raises:
         Invalid: with every problem found; the subject is the file's name.
@@ -52,6 +60,7 @@ async def validate(form: Form, spool: Spool) -> Upload:
     if not whole and distribution:
         problems.append("the file is empty; build it again")
     digests = await _digests(form, spool, problems) if whole else None
+    attested = await _attestations(form, spool, distribution if digests is not None else None, problems)
     inside = None
     if distribution and digests is not None:
         inside = await _inside(spool.path, distribution, problems)
@@ -59,12 +68,17 @@ async def validate(form: Form, spool: Spool) -> Upload:
         name = form.filename or ""
         raise Invalid(*problems, subject=name if is_plain(name) else "")
     raw, core = inside
-    sidecars = {}
-    # PEP 658, 643: metadata may only be announced when installing cannot change it.
-    if distribution.kind == "bdist_wheel" or (distribution.kind == "sdist" and core.is_static):
-        sidecars[".metadata"] = raw
+    # PEP 658, 643: metadata may only be announced when installing cannot change it. The JSON API shows it all the same.
+    announced = distribution.kind == "bdist_wheel" or (distribution.kind == "sdist" and core.is_static)
+    sidecars = {METADATA if announced else PKG_INFO: raw}
+    # Empty is as good as missing: clients send fields that they have no value for.
     if signature := form.files.get("gpg_signature"):
-        sidecars[".asc"] = signature
+        sidecars[SIGNATURE] = signature
+    if attested:
+        sidecars[PROVENANCE] = attestations.provenance(attested)
+    if spool.size <= MAX_DIGESTED_BYTES:
+        for algorithm in set(DIGEST_FIELDS.values()) - digests.keys():
+            digests[algorithm] = await spool.digest(algorithm)
     file = File(
         name=distribution.filename,
         version=str(core.version),
@@ -141,6 +155,19 @@ async def _digests(form: Form, spool: Spool, problems: list[str]) -> dict[str, s
             continue
         right[algorithm] = actual
     return right if len(right) == sum(bool(form.first(name)) for name in DIGEST_FIELDS) else None
+
+
+async def _attestations(
+    form: Form, spool: Spool, distribution: Distribution | None, problems: list[str]
+) -> tuple[Attestation, ...]:
+    """The attestations that came with the file; compared with it unless its name or a digest is wrong already."""
+    uploaded = form.files.get("attestations")
+    if not uploaded:
+        return ()
+    attested = await asyncio.to_thread(attestations.parse, uploaded, problems)
+    if distribution:
+        problems += attestations.mismatches(attested, distribution, await spool.digest("sha256"))
+    return attested
 
 
 async def _inside(path: str, distribution: Distribution, problems: list[str]) -> tuple[bytes, CoreMetadata] | None:

@@ -99,8 +99,8 @@ def test_metadata_under_its_old_name() -> None:  # META-10
     }
     assert refused.sidecars == {}  # the new name beats the old one
     assert refused.extra == {"core-metadata": False, "gpg-sig": False}
-    assert odd.sidecars == {}
-    assert odd.extra == {"provenance": "https://files.example/m/1.3.provenance", "data-build-farm": 'ring "two"'}
+    assert odd.sidecars == {".provenance": Sidecar(url="https://files.example/m/1.3.provenance")}
+    assert odd.extra == {"data-build-farm": 'ring "two"'}
     assert signed_url.url == "https://files.example/m/meta-1.4-py3-none-any.whl?X-Signature=ab/cd&Expires=60"
     assert signed_url.sidecars[".metadata"].url == (
         "https://files.example/m/meta-1.4-py3-none-any.whl.metadata?X-Signature=ab/cd&Expires=60"
@@ -200,6 +200,9 @@ def test_a_bare_list_of_anchors_is_a_page() -> None:
         ("data-requires-python", set(), {"requires-python": ""}),
         ("data-requires-python='' data-x data-X=2", set(), {"requires-python": "", "data-x": ""}),
         ("data-provenance=http://index.example/p", set(), {}),  # PROV-1
+        ("data-provenance", set(), {}),
+        ("data-provenance='https://['", set(), {}),
+        ("data-provenance=https://index.example/p", {".provenance"}, {}),
         ("class=x rel=internal", set(), {}),
     ],
 )

@@ -63,9 +63,10 @@ def test_a_full_page_is_read_without_loss() -> None:  # PROXY-3
             digests={"sha256": "2e7d2c03a9507ae265ecf5b5356885a53393a2029d241394997265a1a25aefc6"},
         ),
         ".asc": Sidecar(url="https://files.example/bb/whole-2.0-py3-none-any.whl.asc"),
+        ".provenance": Sidecar(url="https://index.example/integrity/whole/v1/provenance"),
     }
     assert wheel.extra["requires-python"] == ">=3.9"
-    assert wheel.extra["provenance"] == "https://index.example/integrity/whole/v1/provenance"
+    assert "provenance" not in wheel.extra
     assert "gpg-sig" not in wheel.extra
 
 
@@ -138,8 +139,26 @@ def test_sizes_and_numbers_that_nothing_can_hold_are_dropped() -> None:
 
 
 def test_unsafe_provenance_is_dropped() -> None:  # PROV-1
-    assert one(provenance="http://index.example/p").extra == {}
-    assert one(provenance=None).extra == {"provenance": None}
+    for value in (
+        *("http://index.example/p", "", "p", "//index.example/p", "https://", "https://[", "https://x:99999/", "ftp://x/"),
+        *("javascript:alert(1)", "https://index.example/a b", " https://index.example/p", True, 7, [], {"url": "https://x/"}),
+    ):
+        file = one(provenance=value)
+        assert (file.extra, file.sidecars) == ({}, {}), value
+    file = one(provenance=None)
+    assert (file.extra, file.sidecars) == ({"provenance": None}, {})
+
+
+def test_provenance_may_be_anywhere() -> None:  # PEP 740
+    for value, url in (
+        ("https://index.example/integrity/p?a=b", "https://index.example/integrity/p?a=b"),
+        ("HTTPS://Index.example/p#x", "https://Index.example/p"),
+        ("https://index.example/\u00e9/%C3%A9/<", "https://index.example/%C3%A9/%C3%A9/%3C"),
+        ("http://127.0.0.1:8080/p", "http://127.0.0.1:8080/p"),
+    ):
+        file = one(provenance=value)
+        assert file.sidecars == {".provenance": Sidecar(url=url)}
+        assert file.extra == {}
 
 
 @pytest.mark.parametrize(

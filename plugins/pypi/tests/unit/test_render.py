@@ -22,17 +22,17 @@ OTHER = "3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d"
 UPSTREAM = "https://files.example/p/"
 
 
-def page_json(listing: Listing, base: str = "") -> dict[str, Any]:
-    page: dict[str, Any] = msgspec.json.decode(project_json(listing, base))
+def page_json(listing: Listing, base: str = "", secure_base: str = "") -> dict[str, Any]:
+    page: dict[str, Any] = msgspec.json.decode(project_json(listing, base, secure_base))
     return page
 
 
-def page_html(listing: Listing, base: str = "") -> LexborHTMLParser:
-    return LexborHTMLParser(project_html(listing, base))
+def page_html(listing: Listing, base: str = "", secure_base: str = "") -> LexborHTMLParser:
+    return LexborHTMLParser(project_html(listing, base, secure_base))
 
 
-def anchor(file: File, base: str = "") -> dict[str, str | None]:
-    (node,) = page_html(Listing(project="foo", files=(file,)), base).css("a")
+def anchor(file: File, base: str = "", secure_base: str = "") -> dict[str, str | None]:
+    (node,) = page_html(Listing(project="foo", files=(file,)), base, secure_base).css("a")
     return node.attributes
 
 
@@ -95,8 +95,11 @@ def test_base_precedes_every_link() -> None:  # NAME-8, D11
 
 
 def test_no_link_leads_to_the_upstream() -> None:  # PROXY-6
-    listing = Listing(project="foo", files=(upstream_file(sidecars={".metadata": Sidecar(url=UPSTREAM + "x.metadata")}),))
-    assert b"files.example" not in project_json(listing, "") + project_html(listing, "")
+    sidecars = {suffix: Sidecar(url=f"{UPSTREAM}x{suffix}") for suffix in (".metadata", ".asc", ".provenance")}
+    stale = {"provenance": UPSTREAM}
+    listing = Listing(project="foo", files=(upstream_file(sidecars=sidecars), upstream_file("foo-2.zip", extra=stale)))
+    for secure_base in ("", PAGE):
+        assert b"files.example" not in project_json(listing, "", secure_base) + project_html(listing, "", secure_base)
 
 
 @pytest.mark.parametrize(
@@ -114,11 +117,14 @@ EVIL = "\"'><script>alert(1)</script>&amp;\0\x1b\r\n\u2028é\ufffe"
 
 def test_nothing_in_a_listing_becomes_markup() -> None:  # HTML-8, PROXY-15
     file = upstream_file(
-        f"{EVIL}.zip", yanked=EVIL, extra={"requires-python": EVIL, "provenance": EVIL, "data-x": EVIL, 'data-y"onload="x': "z"}
+        f"{EVIL}.zip",
+        yanked=EVIL,
+        sidecars={".provenance": Sidecar(url=EVIL)},
+        extra={"requires-python": EVIL, "provenance": EVIL, "data-x": EVIL, 'data-y"onload="x': "z"},
     )
     extra = {"meta": {"tracks": [EVIL]}, "alternate-locations": [EVIL]}
     listing = Listing(project=EVIL, files=(file,), status="archived", status_reason=EVIL, extra=extra)
-    tree = page_html(listing, f"{EVIL}/")
+    tree = page_html(listing, f"{EVIL}/", f"{EVIL}/")
     assert not tree.css("script")
     (node,) = tree.css("a")
     assert set(node.attributes) == {"href", "data-requires-python", "data-yanked", "data-provenance", "data-x"}
@@ -191,14 +197,31 @@ def test_json_never_has_the_key_that_breaks_old_installers() -> None:  # META-13
 
 
 def test_signature_and_provenance() -> None:  # HTML-12, JSON-13, JSON-14
-    file = upstream_file(sidecars={".asc": Sidecar(url="x")}, extra={"provenance": "https://index.example/p"})
-    (entry,) = page_json(Listing(project="foo", files=(file,)))["files"]
-    assert (entry["gpg-sig"], entry["provenance"]) == (True, "https://index.example/p")
-    assert anchor(file)["data-gpg-sig"] == "true"
-    assert anchor(file)["data-provenance"] == "https://index.example/p"
+    foreign = {".asc": Sidecar(url="x"), ".provenance": Sidecar(url="https://index.example/p")}
+    own = {suffix: Sidecar(digests={"sha256": OTHER}, size=1) for suffix in foreign}
+    for file in (upstream_file(sidecars=foreign), msgspec.structs.replace(HOSTED, sidecars=own)):
+        (entry,) = page_json(Listing(project="foo", files=(file,)), "", PAGE)["files"]
+        assert (entry["gpg-sig"], entry["provenance"]) == (True, f"{PAGE}{file.name}.provenance")
+        assert anchor(file, "", PAGE)["data-gpg-sig"] == "true"
+        assert anchor(file, "", PAGE)["data-provenance"] == f"{PAGE}{file.name}.provenance"
     unsigned = upstream_file(extra={"provenance": None})
-    assert page_json(Listing(project="foo", files=(unsigned,)))["files"][0]["provenance"] is None
-    assert "data-provenance" not in anchor(unsigned)
+    assert page_json(Listing(project="foo", files=(unsigned,)), "", PAGE)["files"][0]["provenance"] is None
+    assert "data-provenance" not in anchor(unsigned, "", PAGE)
+    unknown = upstream_file()
+    assert {"gpg-sig", "provenance"}.isdisjoint(page_json(Listing(project="foo", files=(unknown,)), "", PAGE)["files"][0])
+    assert set(anchor(unknown, "", PAGE)) == {"href"}
+
+
+@pytest.mark.parametrize("base", ["", "https://nora.example/simple/foo/"])
+def test_provenance_has_a_whole_secure_address_or_none(base: str) -> None:  # PROV-1
+    file = upstream_file("foo-1.0+cu 1!.zip", sidecars={".provenance": Sidecar(url=UPSTREAM)})
+    secure = "https://other.example/a&b/foo/"
+    (entry,) = page_json(Listing(project="foo", files=(file,)), base, secure)["files"]
+    assert entry["provenance"] == anchor(file, base, secure)["data-provenance"] == secure + "foo-1.0%2Bcu%201%21.zip.provenance"
+    assert entry["url"] == base + "foo-1.0%2Bcu%201%21.zip"
+    (entry,) = page_json(Listing(project="foo", files=(file,)), base)["files"]
+    assert "provenance" not in entry
+    assert "data-provenance" not in anchor(file, base)
 
 
 def test_unknown_attributes_of_an_upstream_survive_and_ours_stay_here() -> None:
@@ -352,7 +375,7 @@ def relocated(listing: Listing) -> tuple[File, ...]:
 def test_real_pages_survive_json(name: str) -> None:  # PROXY-3, "what passes through is lossless"
     project = PAGES[name]
     read = parse_listing(project, Document(url=PAGE, content_type="", body=(CORPUS / name).read_bytes()))
-    body = project_json(read, UPSTREAM)
+    body = project_json(read, UPSTREAM, UPSTREAM)
     again = parse_json.parse(project, Document(url=PAGE, content_type="", body=body))
     assert again.files == relocated(read)
     assert (again.status, again.status_reason) == (read.status, read.status_reason)
@@ -367,7 +390,7 @@ def test_real_pages_survive_json(name: str) -> None:  # PROXY-3, "what passes th
 def test_real_html_pages_survive_html(name: str) -> None:  # PROXY-3
     project = PAGES[name]
     read = parse_listing(project, Document(url=PAGE, content_type="", body=(CORPUS / name).read_bytes()))
-    again = parse_html.parse(project, Document(url=PAGE, content_type="", body=project_html(read, UPSTREAM)))
+    again = parse_html.parse(project, Document(url=PAGE, content_type="", body=project_html(read, UPSTREAM, UPSTREAM)))
     expected = relocated(read)
     for file in expected:
         file.extra.pop("core-metadata", None)  # HTML has no word for "none"
@@ -421,9 +444,9 @@ def files(draw: st.DrawFn, *, html: bool) -> File:
     if draw(st.booleans()):
         extra["requires-python"] = draw(text if html else st.none() | text)
     if draw(st.booleans()):
-        extra["provenance"] = draw(
-            st.just("https://index.example/p?a=<b>") if html else st.none() | st.just("https://x.example")
-        )
+        sidecars[".provenance"] = Sidecar(url=f"{url}.provenance")
+    elif not html and draw(st.booleans()):
+        extra["provenance"] = None
     if html:
         extra |= draw(st.dictionaries(st.from_regex(r"data-x[a-z0-9-]{0,5}", fullmatch=True), text, max_size=2))
     else:
@@ -454,7 +477,7 @@ def listings(*, html: bool) -> st.SearchStrategy[Listing]:
 
 @given(listings(html=False))
 def test_any_listing_survives_json(listing: Listing) -> None:  # PROXY-3
-    body = project_json(listing, UPSTREAM)
+    body = project_json(listing, UPSTREAM, UPSTREAM)
     again = parse_json.parse("foo", Document(url=PAGE, content_type="", body=body))
     assert again.files == listing.files
     assert (again.status, again.status_reason) == (listing.status, listing.status_reason)
@@ -462,28 +485,30 @@ def test_any_listing_survives_json(listing: Listing) -> None:  # PROXY-3
     parsed = [parse_version(version) for version in versions]
     assert len(set(parsed)) == len(versions)
     assert {parse_version(file.version) for file in listing.files if file.version} == set(parsed)
-    assert project_json(again, UPSTREAM) == body
+    assert project_json(again, UPSTREAM, UPSTREAM) == body
 
 
 @given(listings(html=True))
 def test_any_listing_survives_html(listing: Listing) -> None:  # PROXY-3
-    body = project_html(listing, UPSTREAM)
+    body = project_html(listing, UPSTREAM, UPSTREAM)
     again = parse_html.parse("foo", Document(url=PAGE, content_type="", body=body))
     assert again.files == listing.files
     assert (again.status, again.status_reason) == (listing.status, listing.status_reason)
-    assert project_html(again, UPSTREAM) == body
+    assert project_html(again, UPSTREAM, UPSTREAM) == body
 
 
 @given(listings(html=False))
 def test_both_formats_describe_the_same_files(listing: Listing) -> None:  # JSON-16, HTML-4
-    anchors = page_html(listing).css("a")
-    entries = page_json(listing)["files"]
+    anchors = page_html(listing, "", PAGE).css("a")
+    entries = page_json(listing, "", PAGE)["files"]
     assert [a.text() for a in anchors] == [e["filename"] for e in entries]
     for attributes, entry in zip((a.attributes for a in anchors), entries, strict=True):
         assert (attributes["href"] or "").partition("#")[0] == entry["url"]
         assert ("data-yanked" in attributes) == bool(entry.get("yanked"))
         assert ("data-core-metadata" in attributes) == (entry.get("core-metadata", False) is not False)
         assert ("data-requires-python" in attributes) == (entry.get("requires-python") is not None)
+        assert attributes.get("data-provenance") == entry.get("provenance")
+        assert attributes.get("data-gpg-sig") == {True: "true", False: "false"}.get(entry.get("gpg-sig"))
 
 
 def test_a_page_of_six_thousand_files_is_rendered_fast() -> None:

@@ -1,3 +1,4 @@
+import json
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -6,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from nora.api import Invalid
+from nora_pypi import upload as upload_module
 from nora_pypi.filenames import parse
 from nora_pypi.form import Form, read_form
 from nora_pypi.upload import Upload, validate
 
+from . import test_attestations as attesting
 from .builders import CONTENT_TYPE, FakeSpool, body_of, core_metadata, digest, part, pieces, sdist, tar_gz_of, wheel, zip_of
 
 WHEEL = "foo_bar-1.0-py3-none-any.whl"
@@ -61,11 +64,13 @@ async def problems(form: Form, spool: FakeSpool) -> str:
 
 async def test_a_good_wheel_becomes_an_upload(spooled: Spooled) -> None:
     document = core_metadata(more=["Requires-Python: >=3.9"])
-    upload = await validate(form(), spooled(wheel(document)))
+    content = wheel(document)
+    upload = await validate(form(), spooled(content))
     assert upload.project == "foo-bar"
     assert (upload.file.name, upload.file.version) == (WHEEL, "1.0")
     assert upload.file.identity == parse(WHEEL).identity
-    assert upload.file.digests == {}
+    # API-3
+    assert upload.file.digests == {name: digest(name, content) for name in ("md5", "sha256", "blake2b_256")}
     assert upload.file.extra == {"requires-python": ">=3.9"}  # RPY-1
     assert upload.sidecars == {".metadata": document}  # META-1, META-6
 
@@ -78,19 +83,33 @@ async def test_what_twine_sends_becomes_an_upload(tmp_path: Path) -> None:
     fields += [part(name, digest(algorithm, content)) for name, algorithm in names.items()]
     fields += [part("classifiers", "A :: B"), part("classifiers", "A :: C"), part("new_field", "x"), part("keywords", "")]
     signature = part("gpg_signature", b"-----BEGIN", f"{WHEEL}.asc")
-    body = body_of(*fields, part("content", content, WHEEL), signature, part("attestations", "[]"))
+    attestation = json.dumps(attesting.attestation(attesting.statement(WHEEL, digest("sha256", content))), indent=1)
+    attestations = part("attestations", f"[{attestation}]")
+    body = body_of(*fields, attestations, part("content", content, WHEEL), signature)
     spool = FakeSpool(tmp_path / "spool")
     upload = await validate(await read_form(pieces(body, range(0, len(body), 100)), CONTENT_TYPE, spool), spool)
     assert upload.file.digests == {algorithm: digest(algorithm, content) for algorithm in names.values()}
-    assert upload.sidecars == {".metadata": core_metadata(), ".asc": b"-----BEGIN"}
+    assert upload.sidecars == {
+        ".metadata": core_metadata(),
+        ".asc": b"-----BEGIN",
+        ".provenance": attesting.HEAD + attestation.encode() + attesting.TAIL,
+    }
     assert spool.wanted == ["md5", "sha256", "blake2b_256"]
+
+
+async def test_of_a_large_file_only_stated_digests_are_computed(spooled: Spooled, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = wheel()
+    monkeypatch.setattr(upload_module, "MAX_DIGESTED_BYTES", len(content) - 1)
+    stated = digest("md5", content)
+    upload = await validate(form(md5_digest=stated), spooled(content))
+    assert upload.file.digests == {"md5": stated}
 
 
 async def test_an_sdist_of_any_age_becomes_an_upload(spooled: Spooled) -> None:
     # SDIST-1, SDIST-2
     for filename in (SDIST, "Foo.Bar-1.0.tar.gz", "foo-bar-1.0.tar.gz", "foo_bar-1.0.0.tar.gz"):
         upload = await validate(sdist_form(filename), spooled(sdist()))
-        assert (upload.project, upload.file.version, upload.sidecars) == ("foo-bar", "1.0", {})
+        assert (upload.project, upload.file.version) == ("foo-bar", "1.0")
     upload = await validate(sdist_form("Foo-Bar-1.0.zip"), spooled(zip_of({"x/PKG-INFO": core_metadata()})))
     assert upload.project == "foo-bar"
 
@@ -104,9 +123,10 @@ async def test_the_name_in_the_form_tells_where_the_version_of_an_sdist_begins(s
 
 async def test_an_egg_becomes_an_upload_without_metadata_beside_it(spooled: Spooled) -> None:
     # EGG-1
-    content = zip_of({"EGG-INFO/PKG-INFO": core_metadata(metadata_version="2.2")})
+    document = core_metadata(metadata_version="2.2")
+    content = zip_of({"EGG-INFO/PKG-INFO": document})
     upload = await validate(form("Foo.Bar-1.0-py3.8.egg", filetype="bdist_egg"), spooled(content))
-    assert upload.sidecars == {}
+    assert upload.sidecars == {".pkg-info": document}
 
 
 @pytest.mark.parametrize(
@@ -124,7 +144,7 @@ async def test_metadata_of_an_sdist_is_announced_only_if_it_cannot_change(
     # META-5
     document = core_metadata(metadata_version=metadata_version, more=more)
     upload = await validate(sdist_form(), spooled(sdist(document)))
-    assert upload.sidecars == ({".metadata": document} if announced else {})
+    assert upload.sidecars == {".metadata" if announced else ".pkg-info": document}
 
 
 @pytest.mark.parametrize(
@@ -215,7 +235,7 @@ async def test_a_digest_is_compared_in_any_case(spooled: Spooled, name: str, alg
     # UP-5
     right = digest(algorithm, wheel())
     for stated in (right, right.upper()):
-        assert (await validate(form(**{name: stated}), spooled(wheel()))).file.digests == {algorithm: right}
+        assert (await validate(form(**{name: stated}), spooled(wheel()))).file.digests[algorithm] == right
     wrong = right[:-1] + ("0" if right[-1] != "0" else "1")
     assert right in await problems(form(**{name: wrong}), spooled(wheel()))
     for malformed in (right[:-1], right + "0", "g" + right[1:], right[:-1] + "\n", "\u0661" + right[1:], "sha256=" + right[7:]):
@@ -293,15 +313,59 @@ async def test_content_that_is_no_archive_of_its_kind_is_refused(
     assert (await problems(form(filename, filetype=filetype), spooled(content))).startswith(f"{filename}: ")
 
 
-async def test_attestations_are_neither_kept_nor_refused(spooled: Spooled) -> None:
+def attested(*subjects: tuple[str, str], filename: str = WHEEL, **fields: str) -> Form:
+    """The form of a file with an attestation for each of these names and sha256 digests."""
+    made = [attesting.attestation(attesting.statement(*subject)) for subject in subjects]
+    return form(filename, files={"attestations": attesting.uploaded(*made)}, **fields)
+
+
+async def test_attestations_of_the_file_become_its_provenance(spooled: Spooled) -> None:
     # UP-18, PROV-2
-    upload = await validate(form(files={"attestations": b"[{}]"}), spooled(wheel()))
-    assert set(upload.sidecars) == {".metadata"}
+    sha256 = digest("sha256", wheel())
+    upload = await validate(attested((WHEEL, sha256), ("Foo.Bar-1.0.0-py3-none-any.whl", sha256)), spooled(wheel()))
+    assert set(upload.sidecars) == {".metadata", ".provenance"}
+    (bundle,) = json.loads(upload.sidecars[".provenance"])["attestation_bundles"]
+    assert len(bundle["attestations"]) == 2
+    subject = ("foo_bar-1.0.tar.gz", digest("sha256", sdist()))
+    upload = await validate(attested(subject, filename="Foo.Bar-1.0.tar.gz", filetype="sdist"), spooled(sdist()))
+    assert set(upload.sidecars) == {".pkg-info", ".provenance"}
+
+
+async def test_attestations_that_do_not_fit_are_refused(spooled: Spooled) -> None:
+    # PROV-2
+    sha256, other = digest("sha256", wheel()), "0" * 64
+    for subjects, number in (([(WHEEL, other)], 1), ([(SDIST, sha256)], 1), ([(WHEEL, sha256), (WHEEL, other)], 2)):
+        found = await problems(attested(*subjects), spooled(wheel()))
+        assert found.startswith(f"{WHEEL}: attestation {number} is of ")
+    found = await problems(form(files={"attestations": b"[{}]"}), spooled(wheel()))
+    assert found.startswith(f"{WHEEL}: attestation 1: ")
+    assert "JSON array" in await problems(form(files={"attestations": b"[]"}), spooled(wheel()))
+
+
+async def test_problems_of_attestations_are_told_with_the_others(spooled: Spooled) -> None:
+    found = await problems(attested((SDIST, "0" * 64), name="other"), spooled(wheel(core_metadata(version="2.0"))))
+    for words in ("the project is 'other'", "not of this file", "this one has", "METADATA says that the version is 2.0"):
+        assert words in found
+    # What cannot be compared is not: the file name is wrong, or the file was damaged on its way.
+    for given in (attested(("x", "x"), filename="x"), attested(("x", "x"), md5_digest="0" * 32)):
+        assert "attestation" not in await problems(given, spooled(wheel()))
+    broken = form("x", files={"attestations": b"x"})
+    assert "attestations must be" in await problems(broken, spooled(wheel()))
 
 
 async def test_an_empty_signature_is_none(spooled: Spooled) -> None:
-    upload = await validate(form(files={"gpg_signature": b""}), spooled(wheel()))
+    upload = await validate(form(files={"gpg_signature": b"", "attestations": b""}), spooled(wheel()))
     assert set(upload.sidecars) == {".metadata"}
+
+
+async def test_a_signature_is_kept_whatever_bytes_it_has(tmp_path: Path) -> None:
+    # UP-18
+    signature = b" \r\n" + bytes(range(256)) + b"\r\n--xXx-boundary-xX\r\n\n\r"
+    spool = FakeSpool(tmp_path / "spool")
+    fields = [part(name, value) for name, values in FIELDS.items() for value in values]
+    body = body_of(*fields, part("gpg_signature", signature, "x.asc"), part("content", wheel(), WHEEL))
+    upload = await validate(await read_form(pieces(body, range(0, len(body), 7)), CONTENT_TYPE, spool), spool)
+    assert upload.sidecars[".asc"] == signature
 
 
 async def test_an_upload_cannot_be_changed(spooled: Spooled) -> None:
