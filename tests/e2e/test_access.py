@@ -27,6 +27,7 @@ def config(users: Path, *, anonymous_read: bool = False) -> str:
 
 
 def test_clients_log_in_to_publish_and_to_install(clients: Any, tmp_path: Path, dist: Path, users: Path) -> None:
+    # AUTH-4
     name, wheel = make_wheel("demo", "1.0")
     (dist / name).write_bytes(wheel)
     with LiveServer(tmp_path / "store", config(users)) as server:

@@ -22,6 +22,7 @@ def write(folder: Path, *built: tuple[str, bytes]) -> list[str]:
 
 
 def test_twine_uploads_and_pip_and_uv_install(clients: Any, tmp_path: Path, dist: Path) -> None:
+    # UP-1, FILE-1
     files = write(dist, make_wheel("My.Demo", "1.0", requires_python=">=3.8"), make_sdist("only-source", "2.0"))
     with LiveServer(tmp_path / "store", HOSTED_ONLY) as server:
         index = f"{server.url}/simple/"
@@ -112,6 +113,7 @@ def test_poetry_publishes_and_pip_installs(clients: Any, tmp_path: Path) -> None
 def test_proxied_packages_install_and_go_on_to_when_the_upstream_is_gone(
     clients: Any, tmp_path: Path, upstream: ScriptedUpstream, form: Any
 ) -> None:
+    # CACHE-8
     app_name, app = make_wheel("app", "1.0", requires=["library>=2"])
     upstream.add_project("app", {app_name: app}, form=form)
     upstream.add_project("library", dict([make_wheel("library", "1.0"), make_sdist("library", "2.5")]), form=form)
@@ -131,6 +133,7 @@ def test_proxied_packages_install_and_go_on_to_when_the_upstream_is_gone(
 
 
 def test_several_registries_are_isolated(clients: Any, tmp_path: Path, dist: Path) -> None:
+    # CONF-4
     config = (
         HOSTED_ONLY
         + '[registries.team-a]\nformat = "pypi"\nproxy = ""\n[registries.b]\nformat = "pypi"\nproxy = ""\npath = "/x/b"\n'

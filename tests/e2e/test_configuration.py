@@ -36,6 +36,7 @@ BROKEN = {
 def test_each_problem_is_one_line_and_the_start_stops_with_status_2(
     clients: Any, tmp_path: Path, command: str, case: str
 ) -> None:
+    # CONF-1
     text, keys = BROKEN[case]
     config = tmp_path / "broken.toml"
     config.write_text(text)

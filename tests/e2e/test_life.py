@@ -61,6 +61,7 @@ def test_the_server_answers_within_two_seconds_of_its_start(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_stop_lets_a_download_in_flight_finish(tmp_path: Path, upstream: ScriptedUpstream, workers: int) -> None:
+    # DUR-3
     body = Synthetic(5_000_000)
     filename = "demo-1.0-py3-none-any.whl"
     upstream.add_project("demo", {filename: body})
@@ -173,6 +174,7 @@ def test_verify_finds_a_damaged_blob(tmp_path: Path) -> None:
 
 
 def test_workers_end_when_their_supervisor_is_killed_and_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
+    # DUR-3
     server = LiveServer(tmp_path / "store", HOSTED_ONLY, workers=2)
     server.start()
     first = server.worker_pids()
@@ -193,6 +195,7 @@ def test_workers_end_when_their_supervisor_is_killed_and_a_worker_that_dies_is_r
 
 
 def test_an_upload_in_flight_at_a_stop_is_answered(tmp_path: Path) -> None:
+    # DUR-3
     name, content = make_wheel("demo", "1.0", size=500_000)
     request = httpx.Request(
         "POST", "http://x/", data=FORM | {"name": "demo", "version": "1.0"}, files={"content": (name, content)}

@@ -83,6 +83,7 @@ def test_memory_stays_bounded_while_eight_clients_fetch_a_gigabyte(tmp_path: Pat
 
 @pytest.mark.slow
 def test_memory_stays_bounded_during_an_upload_of_two_gigabytes(tmp_path: Path) -> None:
+    # UP-19
     wheel = make_wheel_file(tmp_path, "huge", "1.0", size_bytes=2_000_000_000, compressible=True)
     form = {":action": "file_upload", "protocol_version": "1", "name": "huge", "version": "1.0"}
     form |= {"filetype": "bdist_wheel", "metadata_version": "2.1"}

@@ -37,6 +37,7 @@ def contents(store: Path) -> list[str]:
 def test_a_wrong_form_is_refused_with_the_reason_and_nothing_is_kept(
     tmp_path: Path, change: dict[str, str], words: str
 ) -> None:
+    # UP-12
     name, wheel = make_wheel("demo", "1.0")
     with LiveServer(tmp_path / "store", HOSTED_ONLY) as server:
         before = contents(tmp_path / "store")
@@ -95,6 +96,7 @@ def test_a_truncated_body_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_an_upload_is_listed_at_once_by_the_other_worker(tmp_path: Path) -> None:
+    # UP-2
     with LiveServer(tmp_path / "store", HOSTED_ONLY, workers=2) as server:
         assert len(server.worker_pids()) == 2
         for number in range(20):

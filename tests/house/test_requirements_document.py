@@ -27,7 +27,8 @@ MIN_REASON_WORDS = 5
 
 _NUMBER = re.compile(rf"(?<![\w-])({'|'.join(PREFIXES)})-([1-9]\d*)(?: to \1-([1-9]\d*))?(?![\w-])")
 _ROW = re.compile(
-    r"\| (?P<number>[A-Z][A-Z0-9]*-[1-9]\d*) \| (?P<strength>[A-Z]+(?:, [A-Z]+)*) \| (?P<summary>[^|]*\w[^|]*) \| (?P<shown>[^|]+) \|"
+    r"\| (?P<number>[A-Z][A-Z0-9]*-[1-9]\d*) \| (?P<strength>[A-Z]+(?:, [A-Z]+)*) "
+    r"\| (?P<summary>[^|]*\w[^|]*) \| (?P<shown>[^|]+) \|"
 )
 _SHOWN = re.compile(r"(?P<tests>`[^`]+`(?:, `[^`]+`)*)?(?:(?:^|; )(?P<kind>not shown|not yet): (?P<reason>.+))?")
 _TEST = re.compile(r"(?P<path>[\w./-]+\.py)::(?P<name>(?:\w+::)?test_\w+)")
@@ -189,7 +190,7 @@ def unlisted_numbers(rows: Iterable[Row], sources: Mapping[str, Source]) -> Iter
 def checklist_strengths(checklist: str) -> dict[str, str]:
     """Numbers and strengths of a checklist, whose lines begin ``- **NAME-1** MUST.``
 
-    >>> checklist_strengths("- **UP-1** RECOMMENDED, PRODUCT. So. (PEP 1)\\n- **UP-2** MUST/SHOULD. A MAY.\\n- **FUT-1** PEP 2: MUST.")
+    >>> checklist_strengths("- **UP-1** RECOMMENDED, PRODUCT. So.\\n- **UP-2** MUST/SHOULD. A MAY.\\n- **FUT-1** PEP 2: MUST.")
     {'UP-1': 'SHOULD, PRODUCT', 'UP-2': 'MUST, SHOULD', 'FUT-1': 'FUTURE'}
     """
     strengths = {}

@@ -216,6 +216,7 @@ async def test_every_plugin_that_cannot_give_its_routes_is_named_and_the_store_i
 
 
 async def test_registries_in_each_others_way_are_an_error(tmp_path):
+    # CONF-1
     error = await composing(settings(tmp_path, configured("a", path="/"), configured("b", path="/")), plugins(Raw()))
     assert "registries.b.path" in str(error)
     error = await composing(settings(tmp_path, configured("a", path="/"), configured("b", path="/files/")), plugins(Raw()))

@@ -52,7 +52,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, upstream: ScriptedUpstream) -
 @pytest.mark.parametrize(
     ("accept", "expected"),
     [
-        (None, JSON),
+        (None, JSON),  # NEG-2, NEG-12
         ("*/*", JSON),
         (TEXT_HTML, TEXT_HTML),  # NEG-3
         (HTML, HTML),  # NEG-4
@@ -75,7 +75,7 @@ def test_the_representation_is_negotiated(site: httpx.Client, path: str, accept:
         assert answer.status_code == 406
         assert answer.headers["content-type"].startswith("text/plain")
     else:
-        assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, expected)
+        assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, expected)  # NEG-1
 
 
 def test_the_format_parameter_wins_over_accept(site: httpx.Client) -> None:  # NEG-13
@@ -96,7 +96,7 @@ def test_the_format_parameter_wins_over_accept(site: httpx.Client) -> None:  # N
     ],
 )
 def test_other_spellings_lead_to_the_page_in_one_hop(site: httpx.Client, asked: str, target: str) -> None:
-    # NAME-3, NAME-6, HTTP-16
+    # NAME-1, NAME-3, NAME-5, NAME-6, NEG-14, HTTP-16
     answer = site.get(asked)
     assert answer.status_code == 301
     assert urljoin(str(answer.url), answer.headers["location"]) == str(site.base_url.join(target))
@@ -114,7 +114,7 @@ def test_hostile_paths_are_not_found_and_lead_nowhere(site: httpx.Client, path: 
     assert "location" not in answer.headers
 
 
-def test_both_formats_describe_the_same_files(site: httpx.Client) -> None:  # JSON-16, NAME-9
+def test_both_formats_describe_the_same_files(site: httpx.Client) -> None:  # JSON-16, NAME-8, NAME-9
     url = str(site.base_url.join("/simple/my-demo/"))
     page = site.get(url, headers={"accept": JSON}).json()
     tree = LexborHTMLParser(site.get(url, headers={"accept": TEXT_HTML}).text)
@@ -148,7 +148,8 @@ def test_the_metadata_of_a_hosted_wheel_is_its_own_byte_for_byte(site: httpx.Cli
     assert site.get(f"/simple/my-demo/{LOCAL[0]}.metadata.metadata").status_code == 404
 
 
-def test_what_an_upstream_says_is_escaped_and_survives(site: httpx.Client) -> None:  # HTML-8, HTML-9, YANK-1, YANK-3, PROXY-3
+def test_what_an_upstream_says_is_escaped_and_survives(site: httpx.Client) -> None:
+    # HTML-8, HTML-9, JSON-10, YANK-1, YANK-3, PROXY-3
     text = site.get("/up/simple/cold/", headers={"accept": TEXT_HTML}).text
     assert 'data-yanked="bad &lt;b&gt;&quot;x&quot;&lt;/b&gt;"' in text
     assert 'data-requires-python="&lt;4,&gt;3"' in text
@@ -158,7 +159,8 @@ def test_what_an_upstream_says_is_escaped_and_survives(site: httpx.Client) -> No
 
 @pytest.mark.parametrize("accept", [JSON, TEXT_HTML])
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
-def test_a_page_is_sent_once(site: httpx.Client, accept: str, encoding: str) -> None:  # HTTP-1, 6, 7, 8, 11, NEG-16
+def test_a_page_is_sent_once(site: httpx.Client, accept: str, encoding: str) -> None:
+    # HTTP-1, HTTP-6, HTTP-7, HTTP-8, NEG-14
     headers = {"accept": accept, "accept-encoding": encoding}
     full = site.get("/up/simple/cold/", headers=headers)
     assert full.status_code == 200

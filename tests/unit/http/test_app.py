@@ -81,7 +81,7 @@ def test_a_method_that_is_not_allowed_is_405_with_those_that_are(serving, bluepr
     assert set(answer["allow"].split(", ")) == allowed
 
 
-# HTTP-17
+# HTTP-5, HTTP-17
 @pytest.mark.parametrize(
     "line",
     [
@@ -149,6 +149,7 @@ def test_an_odd_field_never_makes_a_5xx(serving, blueprint, field):
 
 @pytest.mark.parametrize("size", [9_000, 20_000, 300_000])
 def test_a_head_that_is_too_large_is_431(serving, blueprint, size):
+    # HTTP-17
     client = serving(blueprint).connect()
     client.send(b"GET /simple/ HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * size + b"\r\n\r\n")
     answer = client.answer()
@@ -213,6 +214,7 @@ def downloading(source, serving):
 
 
 def test_a_stop_lets_a_running_download_finish(downloading):
+    # DUR-3
     server, more, _ = downloading()
     client = server.connect()
     client.request("GET", "/f")
@@ -273,6 +275,7 @@ def test_a_stop_with_nothing_to_do_is_immediate(serving, blueprint):
 
 
 def test_a_stop_lets_a_running_handler_answer(serving):
+    # DUR-3
     made, entered, go = RegistryBlueprint(), threading.Event(), threading.Event()
 
     @made.read("/slow")

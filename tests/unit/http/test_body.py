@@ -99,6 +99,7 @@ def test_an_absurd_length_is_refused(client, length):
 
 
 def test_a_chunked_body_that_grows_over_the_limit_is_refused_while_it_comes(client, received):
+    # UP-15
     client.send(b"PUT /upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
     for _ in range(4):
         client.send(b"%x\r\n%b\r\n" % (100_000, b"x" * 100_000))

@@ -44,6 +44,7 @@ from nora.http.encoding import accepts_gzip
     ],
 )
 def test_gzip_is_sent_where_it_is_welcome(field, welcome):
+    # NEG-7, NEG-9, HTTP-11
     assert accepts_gzip(field) is welcome
 
 

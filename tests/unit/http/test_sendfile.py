@@ -132,6 +132,7 @@ def test_clients_that_stall_hold_no_thread(serve_source, source):
 
 
 def test_a_growing_file_flows_while_it_grows(serve_source, source):
+    # FILE-13
     more = threading.Event()
     client = serve_source(source(DATA[:500_000], more, DATA[500_000:])).connect()
     client.request("GET", "/f")
@@ -175,6 +176,7 @@ def test_an_http_1_0_client_gets_a_growing_file_with_its_length(serve_source, so
 
 @pytest.mark.parametrize("asked", [{}, {"Range": "bytes=100-"}, {"Connection": "close"}])
 def test_a_file_that_breaks_off_never_looks_complete(serve_source, source, cut, until, asked):
+    # HTTP-12
     file = source(DATA[:500_000], BROKE, size=len(DATA))
     client = serve_source(file).connect()
     client.request("GET", "/f", **asked)
@@ -184,6 +186,7 @@ def test_a_file_that_breaks_off_never_looks_complete(serve_source, source, cut, 
 
 
 def test_a_file_of_unknown_length_that_breaks_off_has_no_last_chunk(serve_source, source, cut, until):
+    # HTTP-12
     file = source(DATA[:500_000], BROKE, size=None)
     client = serve_source(file).connect()
     client.request("GET", "/f")
@@ -215,6 +218,7 @@ def test_what_fails_before_the_first_byte_is_an_honest_status(serve_source, sour
 
 @pytest.mark.parametrize("size", [1000, 1_000_000])
 def test_a_file_that_is_shorter_than_announced_never_looks_complete(serve_source, source, cut, size):
+    # HTTP-12
     file = source(DATA[: size - 1], held=True)
     file.size = file._available = size  # truncated behind our back
     client = serve_source(file).connect()
@@ -224,6 +228,7 @@ def test_a_file_that_is_shorter_than_announced_never_looks_complete(serve_source
 
 
 def test_a_growing_file_that_ends_early_never_looks_complete(serve_source, source, cut):
+    # HTTP-12
     client = serve_source(source(DATA[:500_000], DATA[500_000:-1], size=len(DATA))).connect()
     client.request("GET", "/f")
     with pytest.raises(cut):
@@ -235,6 +240,7 @@ def test_a_growing_file_that_ends_early_never_looks_complete(serve_source, sourc
 
 @pytest.mark.parametrize(("size", "starts"), [(-1, 0), (None, 1)])
 def test_head_of_a_growing_file_fetches_no_more_than_it_must(serve_source, source, until, size, starts):
+    # HTTP-1, HTTP-2
     file = source(DATA[:100_000], DATA[100_000:], size=size)
     client = serve_source(file).connect()
     answer = client.ask("HEAD", "/f")

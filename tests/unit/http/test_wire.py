@@ -118,6 +118,7 @@ def test_sanics_undocumented_parts_are_still_there(serving):
 
 
 def test_requests_follow_each_other_on_one_connection(serving, blueprint):
+    # HTTP-20
     client = serving(blueprint).connect()
     for _ in range(2):
         for target, size in (("/page/3", 3), ("/file/10", 10), ("/page/600000", 600_000), ("/file/600000", 600_000)):
@@ -129,6 +130,7 @@ def test_requests_follow_each_other_on_one_connection(serving, blueprint):
 
 
 def test_pipelined_requests_are_answered_in_order(serving, blueprint):
+    # HTTP-20
     client = serving(blueprint).connect()
     targets = ["/page/700000", "/file/500000", "/page/1", "/missing", "/file/3", "/page/300000", "/file/700000"]
     client.send(b"".join(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for target in targets))
@@ -164,6 +166,7 @@ def test_a_pipelined_request_with_a_body_is_separated_from_the_next(serving, blu
 
 @pytest.mark.parametrize("target", ["/page/5", "/file/5", "/file/600000", "/missing"])
 def test_connection_close_is_honoured(serving, blueprint, target):
+    # HTTP-20
     client = serving(blueprint).connect()
     answer = client.ask("GET", target, Connection="close")
     assert answer["connection"] == "close"
@@ -279,6 +282,7 @@ REFUSALS = [
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize(("method", "target", "status"), REFUSALS)
 def test_an_unread_body_is_not_taken_for_the_next_request(serving, blueprint, method, target, status, chunked):
+    # HTTP-13
     client = serving(blueprint, access=Access(True, True, [OnlyAda()])).connect()
     framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(INNER)
     body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(INNER), INNER) if chunked else INNER
@@ -290,6 +294,7 @@ def test_an_unread_body_is_not_taken_for_the_next_request(serving, blueprint, me
 
 @pytest.mark.parametrize(("method", "target", "status"), [*REFUSALS, ("PUT", "/echo", 413)])
 def test_a_client_that_is_still_sending_reads_why_it_was_refused(serving, blueprint, method, target, status):
+    # HTTP-19
     server = serving(blueprint, access=Access(status == 401, True, [OnlyAda()]), body_limit_bytes=MB)
     client = server.connect()
     size = 12 * MB
@@ -319,6 +324,7 @@ def test_a_refused_client_that_never_stops_sending_is_cut_after_a_while(serving,
 
 
 def test_expect_100_continue_gets_a_100_when_the_body_is_wanted(serving, blueprint):
+    # HTTP-14
     client = serving(blueprint).connect()
     client.send(b"PUT /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
     assert client.head().status == 100
@@ -330,6 +336,7 @@ def test_expect_100_continue_gets_a_100_when_the_body_is_wanted(serving, bluepri
 
 @pytest.mark.parametrize(("method", "target", "status"), REFUSALS)
 def test_expect_100_continue_gets_its_refusal_at_once(serving, blueprint, method, target, status):
+    # HTTP-14
     client = serving(blueprint, access=Access(True, True, [OnlyAda()])).connect()
     client.send(f"{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\nExpect: 100-continue\r\n\r\n".encode())
     answer = client.answer()

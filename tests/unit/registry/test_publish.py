@@ -108,6 +108,7 @@ async def test_a_removed_name_takes_only_its_old_bytes(world, registry):
 
 @pytest.mark.parametrize("status", ["archived", "quarantined"])
 async def test_a_closed_project_takes_no_uploads(world, registry, status):
+    # STAT-2, STAT-3
     await world.publish(registry, "x", "x-1", b"data")
     await world.index().change("x", closing(status))
     before = world.blobs()
@@ -117,6 +118,7 @@ async def test_a_closed_project_takes_no_uploads(world, registry, status):
 
 
 async def test_a_deprecated_project_takes_uploads(world, registry):
+    # STAT-3
     await world.publish(registry, "x", "x-1", b"data")
     await world.index().change("x", closing("deprecated"))
     assert (await world.publish(registry, "x", "x-2", b"more")).created

@@ -189,7 +189,7 @@ async def test_what_a_policy_refuses_is_not_fetched_either(world):
 
 @pytest.mark.parametrize("hosted", [False, True])
 async def test_a_quarantined_project_gives_no_file(world, hosted):
-    # PEP 792
+    # STAT-2, PEP 792
     registry = world.registry(A)
     if hosted:
         await world.publish(registry, "x", "x-1", b"data")

@@ -24,6 +24,7 @@ async def owner(sources, project: str = "x") -> str | None:
 
 
 async def test_the_first_upstream_that_knows_the_name_serves_it_and_later_ones_are_not_asked(world):
+    # MULTI-1
     for base in (A, B):
         world.upstreams.lists(base, "x", file("x-1"))
     assert await owner(world.sources(A, B, C)) == A
@@ -31,6 +32,7 @@ async def test_the_first_upstream_that_knows_the_name_serves_it_and_later_ones_a
 
 
 async def test_upstreams_are_asked_in_order_until_one_knows(world):
+    # MULTI-1
     world.upstreams.lists(C, "x", file("x-1"))
     assert await owner(world.sources(A, B, C)) == C
     assert world.upstreams.asked == [f"{A}x/", f"{B}x/", f"{C}x/"]
@@ -54,6 +56,7 @@ async def test_a_name_that_an_earlier_upstream_begins_to_have_is_its(world):
 
 @pytest.mark.parametrize("failure", [503, 500, 401, b"garbage"])
 async def test_an_earlier_upstreams_error_hands_its_name_to_nobody(world, failure):
+    # MULTI-5
     world.upstreams.answers[f"{A}x/"] = failure
     world.upstreams.lists(B, "x", file("x-1"))
     sources = world.sources(A, B)
@@ -79,6 +82,7 @@ async def test_a_later_upstream_that_is_known_to_have_served_it_serves_it_on(wor
 
 
 async def test_an_error_hands_the_name_to_the_one_that_served_it_and_to_nobody_in_between(world):
+    # MULTI-5
     # C has served it so far. That B has it too by now, and A does not answer, must not make it B's.
     sources = world.sources(A, B, C, metadata_ttl=0)
     world.upstreams.lists(C, "x", file("x-1"))

@@ -393,6 +393,7 @@ async def test_user_info_in_an_address_is_never_sent(client, httpx_mock: HTTPXMo
 
 
 async def test_five_redirects_are_followed_and_a_loop_ends(client, httpx_mock: HTTPXMock):
+    # PROXY-18
     for number in range(5):
         httpx_mock.add_response(status_code=302, headers={"Location": f"/{number}"})
     httpx_mock.add_response(content=b"here")

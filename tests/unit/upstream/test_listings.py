@@ -32,6 +32,7 @@ def file(name: str) -> File:
 
 
 async def test_within_the_ttl_the_upstream_is_asked_once_and_then_again(make_listings, upstreams, clock):
+    # CACHE-1
     listings = make_listings(metadata_ttl=300)
     upstreams.lists(BASE, "x", file("x-1"))
     for _ in range(3):
@@ -45,6 +46,7 @@ async def test_within_the_ttl_the_upstream_is_asked_once_and_then_again(make_lis
 
 
 async def test_ttl_zero_asks_always(make_listings, upstreams):
+    # CACHE-1
     listings = make_listings(metadata_ttl=0)
     for number in range(3):
         upstreams.lists(BASE, "x", file(f"x-{number}"))
@@ -53,6 +55,7 @@ async def test_ttl_zero_asks_always(make_listings, upstreams):
 
 
 async def test_ttl_minus_one_never_asks_again(make_listings, upstreams, clock):
+    # CACHE-1
     upstreams.lists(BASE, "x", file("x-1"))
     listings = make_listings(metadata_ttl=-1)
     assert await names(listings) == ["x-1"]
@@ -84,6 +87,7 @@ async def test_a_clock_that_is_set_back_makes_nothing_fresh_for_longer(make_list
     ],
 )
 async def test_validators_are_sent_back_and_304_makes_the_held_page_fresh(make_listings, upstreams, clock, given, sent, value):
+    # CACHE-2
     upstreams.lists(BASE, "x", file("x-1"), **{given: value})
     listings = make_listings(metadata_ttl=300)
     assert await names(listings) == ["x-1"]
@@ -137,6 +141,7 @@ async def test_304_for_a_page_that_was_damaged_meanwhile_is_asked_for_in_full(ma
 
 @pytest.mark.parametrize("status", [404, 410])
 async def test_absence_after_a_page_removes_it(make_listings, upstreams, store, status):
+    # CACHE-4, PROXY-11
     upstreams.lists(BASE, "x", file("x-1"))
     listings = make_listings(metadata_ttl=0)
     assert await names(listings) == ["x-1"]
@@ -180,6 +185,7 @@ async def test_keeping_withdrawn_projects_invents_none(make_listings, upstreams)
 
 @pytest.mark.parametrize(("ttl", "remembered"), [(300, 60), (5, 5), (-1, 60)])
 async def test_absence_is_remembered_for_a_minute_at_most(make_listings, upstreams, clock, ttl, remembered):
+    # CACHE-5
     listings = make_listings(metadata_ttl=ttl)
     assert await names(listings) is None
     clock.turn(remembered - 0.5)
@@ -218,6 +224,7 @@ async def test_remembered_absences_are_bounded(make_listings, upstreams, monkeyp
 
 
 async def test_fifty_callers_make_one_request(make_listings, upstreams):
+    # CACHE-6
     upstreams.lists(BASE, "x", file("x-1"))
     listings = make_listings(metadata_ttl=0)
     assert await asyncio.gather(*(names(listings) for _ in range(50))) == [["x-1"]] * 50
@@ -283,6 +290,7 @@ async def test_another_workers_refresh_is_taken_from_disk_without_asking(make_li
 
 
 async def test_a_restart_asks_nothing_that_is_still_fresh(make_listings, upstreams):
+    # CACHE-8
     upstreams.lists(BASE, "x", file("x-1"))
     assert await names(make_listings()) == ["x-1"]
     upstreams.answers[X] = httpx.ConnectError("down")

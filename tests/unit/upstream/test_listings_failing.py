@@ -167,6 +167,7 @@ def short_wait(monkeypatch) -> None:
 
 
 async def test_a_hang_costs_whoever_could_have_a_stale_page_only_a_short_wait(make_listings, upstreams, clock, short_wait):
+    # PROXY-20
     listings = make_listings(metadata_ttl=300)
     upstreams.lists(BASE, "x", file("x-1"))
     await names(listings)
@@ -210,6 +211,7 @@ async def test_a_hang_costs_no_more_when_the_page_is_held_on_disk_only(make_list
 
 
 async def test_a_hang_with_nothing_held_delays_no_other_project(make_listings, upstreams):
+    # PROXY-20
     listings = make_listings(proxy_timeout=0.1)
     upstreams.answers[X] = Hanging()
     waiting = asyncio.create_task(listings.head("x"))

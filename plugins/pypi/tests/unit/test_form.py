@@ -249,6 +249,7 @@ async def test_names_in_errors_are_one_line_of_ascii(spool: FakeSpool) -> None:
     [("description", None, MAX_FIELD_BYTES), ("gpg_signature", "x.asc", 64 << 10), ("attestations", "x", 1 << 20)],
 )
 async def test_a_part_may_reach_its_limit_and_not_pass_it(tmp_path: Path, name: str, filename: str | None, limit: int) -> None:
+    # UP-19
     fits = body_of(part(name, b"x" * limit, filename))
     over = body_of(part(name, b"x" * (limit + 1), filename))
     assert (await outcome(fits, (limit // 2,), tmp_path))[0] is Form
@@ -257,12 +258,14 @@ async def test_a_part_may_reach_its_limit_and_not_pass_it(tmp_path: Path, name: 
 
 
 async def test_all_fields_together_are_limited(tmp_path: Path) -> None:
+    # UP-19
     eight = [part(f"field{number}", b"x" * MAX_FIELD_BYTES) for number in range(MAX_FIELDS_BYTES // MAX_FIELD_BYTES)]
     assert (await outcome(body_of(*eight[1:]), (), tmp_path))[0] is Form
     assert (await outcome(body_of(*eight), (), tmp_path))[0] is TooLarge
 
 
 async def test_the_number_of_parts_is_limited(tmp_path: Path) -> None:
+    # UP-19
     assert (await outcome(body_of(*[part("c", "x")] * MAX_PARTS), (), tmp_path))[0] is Form
     assert (await outcome(body_of(*[part("c", "x")] * (MAX_PARTS + 1)), (), tmp_path))[0] is Invalid
 
