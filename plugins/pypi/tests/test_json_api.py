@@ -267,6 +267,18 @@ def test_an_upload_shows_at_once(site: httpx.Client) -> None:  # MULTI-3
     assert serials[0] < serials[1]
 
 
+def test_an_sdist_that_may_not_announce_metadata_is_described_all_the_same(site: httpx.Client) -> None:  # API-2, META-5
+    name, content = make_sdist("dynamic", "1.0", requires=["other"], metadata_version="2.2", dynamic=["Requires-Dist"])
+    form = FORM | {"name": "dynamic", "version": "1.0", "filetype": "sdist"}
+    assert site.post("/", data=form, files={"content": (name, content)}).status_code == 200
+    info = document_of(site, "/pypi/dynamic/json")["info"]
+    assert (info["summary"], info["requires_dist"], info["dynamic"]) == ("made for a test", ["other"], ["Requires-Dist"])
+    (file,) = site.get("/simple/dynamic/", headers={"accept": JSON}).json()["files"]
+    assert "core-metadata" not in file
+    for suffix in (".metadata", ".pkg-info"):
+        assert site.get(f"/simple/dynamic/{name}{suffix}").status_code == 404
+
+
 def test_documents_need_a_login_when_pages_do(tmp_path: Any) -> None:  # AUTH-2
     (tmp_path / "users").write_text("")
     config = f'[pypi]\nproxy = ""\n[auth]\nenabled = true\nhtpasswd_file = "{tmp_path}/users"\nanonymous_read = false\n'
