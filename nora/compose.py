@@ -18,7 +18,7 @@ from nora.auth.htpasswd import HtpasswdFile
 from nora.config.errors import ConfigurationError
 from nora.config.settings import RegistrySettings, Settings
 from nora.http.api import api_routes
-from nora.http.app import App, Mount, Readiness, build_app
+from nora.http.app import API_PATH, App, Mount, Readiness, build_app
 from nora.http.body import BodyReader
 from nora.http.dispatch import Dispatcher
 from nora.index.index import Index
@@ -90,7 +90,7 @@ async def host(settings: Settings, plugins: Plugins, environ: Mapping[str, str])
         readiness = Readiness()
         registries = {configured.name: _registry(configured, settings, plugins, parts) for configured in settings.registries}
         app = build_app(
-            [Mount("api", "/api/v1/", api_routes(registries).routes), *mounts(settings, registries)],
+            [Mount("api", API_PATH, api_routes(registries).routes), *mounts(settings, registries)],
             dispatcher,
             readiness,
             body_limit_bytes=read_body.limit_bytes,

@@ -41,10 +41,11 @@ def verify_storage(root: Path) -> Report:
         for folder in sorted((root / area).glob("*/*")):
             if folder.is_dir():
                 _check_project(root, folder, report)
-    for path in sorted(page for page in (root / "cache").glob("*/*/pages/*") if page.is_file()):
+    # Pages and further documents; what is found out of files has folders of its own.
+    for path in sorted(page for page in (root / "cache").glob("*/*/*/*") if page.is_file()):
         report.pages += 1
         if (data := _read(path)) is not None and decode_page(data) is None:
-            report.problems.append(f"{path.relative_to(root)}: the cached page is damaged; remove it")
+            report.problems.append(f"{path.relative_to(root)}: the cached document is damaged; remove it")
     for path in sorted((root / "blobs").glob("*/*/*")):
         _check_blob(root, path, report)
     return report

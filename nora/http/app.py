@@ -15,11 +15,14 @@ from sanic.response import HTTPResponse, json, raw
 from sanic_routing.exceptions import RouteExists
 
 from nora import __version__, metrics
-from nora.api.routes import Route
+from nora.api.routes import Handler, Route
 from nora.config.errors import ConfigurationError
 from nora.http.answers import response_answer
 from nora.http.dispatch import Dispatcher
 from nora.http.wire import Outgoing
+
+API_PATH = "/api/v1/"
+"""Where the host's own API is mounted."""
 
 App: TypeAlias = Sanic[Any, Any]
 
@@ -33,7 +36,7 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """The routes of one registry and where they are: ``path`` begins and ends with ``/``."""
+    """The routes of one registry, or of the host's API, and where they are: ``path`` begins and ends with ``/``."""
 
     name: str
     path: str
@@ -90,14 +93,14 @@ def build_app(mounts: Iterable[Mount], dispatcher: Dispatcher, readiness: Readin
         raise ConfigurationError(problems)
     _add_host_routes(app, dispatcher, readiness)
     for mount in mounts:
-        for route in mount.routes:
+        for rule, routes in by_rule(mount.routes).items():
             try:
                 app.add_route(
-                    dispatcher.guard(route, mount.name),  # type: ignore[arg-type]
-                    mount.path.rstrip("/") + route.rule,
-                    methods=list(route.methods),
+                    _by_method(routes, mount.name, dispatcher),  # type: ignore[arg-type]
+                    mount.path.rstrip("/") + rule,
+                    methods=[method for route in routes for method in route.methods],
                     name=f"{mount.name.replace('-', '_')}_{secrets.token_hex(4)}",
-                    stream="GET" not in route.methods,
+                    stream=True,
                 )
             except RouteExists:
                 problems.append(
@@ -107,6 +110,38 @@ def build_app(mounts: Iterable[Mount], dispatcher: Dispatcher, readiness: Readin
     if problems:
         raise ConfigurationError(problems)
     return app
+
+
+def by_rule(routes: Iterable[Route]) -> dict[str, list[Route]]:
+    """The routes by their rules: one that is declared for several methods is one address, whose 405 names them all (HTTP-3)."""
+    found: dict[str, list[Route]] = {}
+    for route in routes:
+        found.setdefault(route.rule, []).append(route)
+    return found
+
+
+def _by_method(routes: Sequence[Route], registry: str, dispatcher: Dispatcher) -> Handler:
+    """The handler of one address, for all methods that it knows.
+
+    Raises:
+        RouteExists: a method is declared twice.
+    """
+    handlers: dict[str, Handler] = {}
+    for route in routes:
+        guarded = dispatcher.guard(route, registry)
+        for method in route.methods:
+            if method in handlers:
+                raise RouteExists(f"{method} {route.rule} is declared twice")
+            handlers[method] = guarded
+    if len(routes) == 1:
+        return guarded
+
+    def handle(request: Request, **raw: Any) -> Any:
+        return handlers[request.method](request, **raw)
+
+    # See Dispatcher.guard.
+    handle.is_stream = True  # type: ignore[attr-defined]
+    return handle
 
 
 def shadowed(mounts: Sequence[Mount]) -> list[str]:
@@ -120,7 +155,9 @@ def shadowed(mounts: Sequence[Mount]) -> list[str]:
             segment = inner.path.removeprefix(outer.path).split("/")[0]
             if segment in taken and segment:
                 problems.append(
-                    f"registries.{inner.name}.path: {inner.path} is an address of registry {outer.name}; give another path"
+                    f"registries.{outer.name}.path: its addresses below /{segment}/ are the host's; give it a path of its own"
+                    if inner.path == API_PATH
+                    else f"registries.{inner.name}.path: {inner.path} is an address of registry {outer.name}; give another path"
                 )
     return problems
 

@@ -47,6 +47,11 @@ class Index:
         self._newest.put(project, known, weight=1 + len(known.files if known else ()))
         return known
 
+    async def at(self, project: str, serial: int) -> Manifest | None:
+        """The project as it was after its ``serial``-th change."""
+        folder = self._folder(project)
+        return None if folder is None else await self._read(folder, serial)
+
     async def change(self, project: str, step: Callable[[Manifest | None, int], Manifest | None]) -> Manifest | None:
         """Apply ``step`` to the newest manifest and store the result.
 

@@ -25,6 +25,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         project: Normalized name.
         serial: 1 for the first change, and so on without a gap.
         event: The change that led here.
+        since: Seconds since the epoch of the first change. An upstream's serial of the project, which the host counts from a time,
+            too, was lower, so the serial that clients see does not fall when a name becomes ours.
         files: Hosted files.
         removed: Files that were removed, by name. Their names and identities cannot be used for other bytes.
         yanked_versions: Versions that were yanked here, by their keys (:meth:`nora.api.Format.version_key`): the reason, or ``True``.
@@ -37,6 +39,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     serial: int
     event: Event
     format: int = FORMAT
+    since: int = 0
     files: tuple[File, ...] = ()
     removed: dict[str, Removed] = {}
     yanked_versions: dict[str, bool | str] = {}

@@ -85,8 +85,10 @@ class Curator:
             NotFound: no such project, version or file.
             Invalid: it was yanked in another way, which the text names.
         """
-        files = self._concerned((await self._listing(project)).files, target)
-        target = _located(project, target, files) if files else target
+        listing = await self._listing(project)
+        files = self._concerned(listing.files, target)
+        if files or target.file in listing.by_name:
+            target = _located(project, target, files)
         key = self._key(target)
         event = self._journal.event("unyank", project, files=_files(target), version=target.version)
         obstacle: NoraError | None = None

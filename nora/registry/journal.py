@@ -14,7 +14,6 @@ from nora.api import Event, EventSink
 from nora.clock import timestamp
 from nora.context import current_request
 from nora.index.index import Index
-from nora.index.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +37,10 @@ class Journal:
     def now(self) -> str:
         """The time, as it is stored."""
         return timestamp(self._clock())
+
+    def seconds(self) -> int:
+        """The time, in seconds since the epoch."""
+        return int(self._clock())
 
     def event(self, action: str, project: str, **details: Any) -> Event:
         """An event of the request that is being served; ``details`` are further fields of :class:`nora.api.Event`."""
@@ -72,14 +75,9 @@ async def recorded(index: Index, project: str, limit: int, *, hosted: bool) -> l
     for serial in range(newest.serial - 1 if newest else 0, 0, -1):
         if len(found) >= limit:
             break
-        manifest = await _at(index, project, serial)
+        manifest = await index.at(project, serial)
         if manifest is None:
             break  # there is no gap in a sound storage; what is there can be told all the same
         found.append(Recorded(serial, hosted, manifest.event))
         await asyncio.sleep(0)  # small manifests are read inline, and others get their turn
     return found
-
-
-async def _at(index: Index, project: str, serial: int) -> Manifest | None:
-    folder = index._folder(project)
-    return None if folder is None else await index._read(folder, serial)

@@ -35,7 +35,7 @@ def hosted_listing(manifest: Manifest) -> Listing:
         status_reason=manifest.status_reason,
         extra=manifest.extra,
         hosted=True,
-        serial=manifest.serial,
+        serial=manifest.since + manifest.serial,
     )
 
 

@@ -13,6 +13,8 @@ from nora.index.manifest import Manifest
 from nora.registry.journal import Journal
 from nora.store.protocol import Store
 
+Marks = dict[str, bool | str]
+
 CLOSED = {"archived": "the project is archived", "quarantined": "the project is quarantined"}
 
 
@@ -45,11 +47,13 @@ class Publisher:
 
     async def _announce(self, project: str, file: File, sha256: str) -> Published:
         held: File | None = None
+        first = False
         event = self._journal.event("publish", project, files=(file.name,), version=file.version)
         decided = await self._overlay.newest(project)
 
         def step(current: Manifest | None, serial: int) -> Manifest | None:
-            nonlocal held
+            nonlocal held, first
+            first = current is None
             held = _already(current, file, sha256)
             if held is not None:
                 return None
@@ -57,7 +61,13 @@ class Publisher:
                 # What was yanked stays yanked when the name becomes ours.
                 versions, files = (decided.yanked_versions, decided.yanked_files) if decided is not None else ({}, {})
                 return Manifest(
-                    project=project, serial=serial, event=event, files=(file,), yanked_versions=versions, yanked_files=files
+                    project=project,
+                    serial=serial,
+                    event=event,
+                    since=self._journal.seconds(),
+                    files=(file,),
+                    yanked_versions=versions,
+                    yanked_files=files,
                 )
             return msgspec.structs.replace(current, serial=serial, event=event, files=(*current.files, file))
 
@@ -65,13 +75,40 @@ class Publisher:
         if held is not None:
             return Published(file=held, created=False)
         self._journal.tell(event)
+        if first:
+            await self._catch_up(project, decided)
         return Published(file=file, created=True)
+
+    async def _catch_up(self, project: str, known: Manifest | None) -> None:
+        """Take along what was decided between the look at the overlay and the first manifest: whoever decided it saw no manifest."""
+        latest = await self._overlay.newest(project)
+        if latest is None or latest.serial == (known.serial if known is not None else 0):
+            return
+
+        def step(current: Manifest | None, serial: int) -> Manifest | None:
+            assert current is not None, "it has just been published"
+            versions = _changed(current.yanked_versions, known.yanked_versions if known else {}, latest.yanked_versions)
+            files = _changed(current.yanked_files, known.yanked_files if known else {}, latest.yanked_files)
+            if (versions, files) == (current.yanked_versions, current.yanked_files):
+                return None
+            return msgspec.structs.replace(
+                current, serial=serial, event=latest.event, yanked_versions=versions, yanked_files=files
+            )
+
+        await self._index.change(project, step)
 
     async def _keep_sidecar(self, data: bytes) -> Sidecar:
         async with self._store.spool() as spool:
             await spool.write(data)
             await spool.finish()
             return Sidecar(digests={"sha256": await self._store.keep_blob(spool)}, size=len(data))
+
+
+def _changed(current: Marks, before: Marks, after: Marks) -> Marks:
+    """The current marks with what changed from ``before`` to ``after``."""
+    gone = before.keys() - after.keys()
+    new = {name: mark for name, mark in after.items() if before.get(name) != mark}
+    return {**{name: mark for name, mark in current.items() if name not in gone}, **new}
 
 
 def _already(current: Manifest | None, file: File, sha256: str) -> File | None:

@@ -151,7 +151,7 @@ def test_a_hosted_file_without_a_digest_is_named(root, digests):
 @pytest.mark.parametrize("stored", [b"", b"garbage", encode(head(b"body"), b"bod"), encode(head(b"body"), b"body") + b"\n"])
 def test_a_damaged_page_is_named(root, stored):
     (root / PAGE).write_bytes(stored)
-    assert verify_storage(root).problems == [f"{PAGE}: the cached page is damaged; remove it"]
+    assert verify_storage(root).problems == [f"{PAGE}: the cached document is damaged; remove it"]
 
 
 @pytest.mark.parametrize(
@@ -175,3 +175,50 @@ def test_every_kind_of_damage_is_reported_at_once(root):
     (root / blob_key(SIDECAR)).unlink()
     (root / PAGE).write_bytes(b"x")
     assert len(verify_storage(root).problems) == 3
+
+
+# What was decided about projects of upstreams
+
+OVERLAY = "overlay/main/y"
+
+
+@pytest.fixture
+def decided(root) -> Path:
+    """The same storage, with two decisions about a project of an upstream."""
+
+    async def fill_overlay() -> None:
+        store = DirectoryStore.open(root)
+
+        def step(current: Manifest | None, serial: int) -> Manifest:
+            return Manifest(project="y", serial=serial, event=EVENT, yanked_versions={"1": f"reason {serial}"})
+
+        for _ in range(2):
+            await Index(store, "main", area="overlay").change("y", step)
+        await store.aclose()
+
+    asyncio.run(fill_overlay())
+    return root
+
+
+def test_sound_decisions_about_an_upstreams_project_are_read_and_no_problem(decided):
+    report = verify_storage(decided)
+    assert (report.problems, report.manifests) == ([], 5)
+
+
+def test_a_damaged_decision_is_named(decided):
+    path = decided / OVERLAY / "000000000002.json"
+    path.write_bytes(b"{")
+    (problem,) = verify_storage(decided).problems
+    assert problem.startswith(f"{OVERLAY}/000000000002.json: cannot be read: ")
+
+
+def test_a_gap_in_the_serials_of_decisions_is_named(decided):
+    (decided / OVERLAY / "000000000001.json").unlink()
+    assert verify_storage(decided).problems == [f"{OVERLAY}: expected serial 1, found 000000000002.json"]
+
+
+@pytest.mark.parametrize("place", ["overlay/main/stray", "overlay/stray"])
+def test_a_stray_file_among_decisions_does_not_stop_the_check(decided, place):
+    (decided / place).write_bytes(b"x")
+    (decided / OVERLAY / "000000000002.json").write_bytes(b"{")
+    assert len(verify_storage(decided).problems) == 1

@@ -191,6 +191,39 @@ def test_registries_side_by_side_and_below_each_other_are_fine(blueprint):
     build(*(Mount(f"r{number}", path, blueprint.routes) for number, path in enumerate(paths)))
 
 
+def test_an_address_that_is_declared_for_several_methods_names_them_all(serving):
+    # HTTP-3
+    blueprint = RegistryBlueprint()
+
+    @blueprint.read("/<project>/<filename>")
+    async def download(request, project, filename):
+        return text("read")
+
+    @blueprint.write("/<project>/<filename>", methods=["PUT"])
+    async def upload(request, project, filename):
+        return text("written")
+
+    server = serving(blueprint)
+    assert server.ask("GET", "/x/y").body == b"read"
+    assert server.ask("PUT", "/x/y", b"").body == b"written"
+    assert server.ask("HEAD", "/x/y").status == 200
+    answer = server.ask("DELETE", "/x/y")
+    assert answer.status == 405
+    assert {method.strip() for method in answer["allow"].split(",")} == {"GET", "HEAD", "PUT"}
+
+
+def test_a_method_that_is_declared_twice_is_an_error(blueprint):
+    again = RegistryBlueprint()
+
+    async def handler(request):
+        return text("x")
+
+    again.write("/x")(handler)
+    again.admin("/x")(handler)
+    with pytest.raises(ConfigurationError, match=r"registries\.one\.path: / overlaps"):
+        build(Mount("one", "/", again.routes))
+
+
 # Stopping, DUR-3
 
 

@@ -188,6 +188,18 @@ def test_each_route_needs_the_right_that_it_declares(serving, blueprint):
         assert (answer.status, answer["www-authenticate"] is None) == (401, False)
 
 
+@pytest.mark.parametrize(
+    ("site", "refused"), [("cross-site", True), ("same-site", True), ("same-origin", False), ("none", False), ("odd", True)]
+)
+def test_pages_of_other_sites_change_nothing(serving, blueprint, site, refused):
+    # CWE-352: a browser sends credentials along, whoever made it ask.
+    server = serving(blueprint)
+    fields = {"Sec_Fetch_Site": site}
+    for method, target in (("PUT", "/upload"), ("POST", "/admin")):
+        assert server.ask(method, target, **fields).status == (403 if refused else 200)
+    assert server.ask("GET", "/one/a/end", **fields).status == 200
+
+
 # AUTH-7
 def test_a_refusal_does_not_tell_what_there_is(serving, blueprint):
     server = serving(blueprint, access=Access(True, False, [Users()]))
