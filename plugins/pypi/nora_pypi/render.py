@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from hashlib import algorithms_guaranteed
 from html import escape
 from typing import Any
 from urllib.parse import quote
@@ -151,7 +152,8 @@ def _order(version: str) -> tuple[bool, Version, str]:
 def _file_json(file: File, base: str, secure_base: str) -> dict[str, Any]:
     name = file.name
     link = name if _UNRESERVED.fullmatch(name) else quote(name, safe="")
-    entry: dict[str, Any] = {"filename": name, "url": base + link, "hashes": file.digests}
+    hashes = file.digests if file.url is not None else _installable(file.digests)
+    entry: dict[str, Any] = {"filename": name, "url": base + link, "hashes": hashes}
     if file.size is not None:
         entry["size"] = file.size
     if file.published is not None:
@@ -175,6 +177,11 @@ def _file_json(file: File, base: str, secure_base: str) -> dict[str, Any]:
         if key not in _FILE_KEYS and (foreign or _is_our_own(key)):
             entry[key] = value  # noqa: PERF403 - a comprehension would build another dict for every file
     return entry
+
+
+def _installable(digests: Mapping[str, str]) -> dict[str, str]:
+    """The digests by algorithms that every hashlib has (HTML-7): pip fails on others. An upstream's are passed on as they are."""
+    return {name: digest for name, digest in digests.items() if name in algorithms_guaranteed}
 
 
 def _is_our_own(key: str) -> bool:

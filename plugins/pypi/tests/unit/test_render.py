@@ -55,6 +55,14 @@ HOSTED = File(
 )
 
 
+def test_hosted_files_show_only_hashes_that_every_client_can_compute() -> None:  # JSON-5, HTML-7, PROXY-3
+    digests = {"sha256": SHA256, "blake2b_256": OTHER}
+    (hosted,) = page_json(Listing(project="foo", files=(msgspec.structs.replace(HOSTED, digests=digests),)))["files"]
+    assert hosted["hashes"] == {"sha256": SHA256}
+    (proxied,) = page_json(Listing(project="foo", files=(upstream_file(digests=digests),)))["files"]
+    assert proxied["hashes"] == digests
+
+
 def test_json_of_a_hosted_file() -> None:  # JSON-1, JSON-3 to JSON-10, META-4, META-6
     assert page_json(Listing(project="foo", files=(HOSTED,), hosted=True)) == {
         "meta": {"api-version": "1.4"},
