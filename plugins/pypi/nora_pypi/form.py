@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ FILE_LIMITS = {"gpg_signature": 64 << 10, "attestations": 1 << 20}
 
 DIGEST_FIELDS = {"md5_digest": "md5", "sha256_digest": "sha256", "blake2_256_digest": "blake2b_256"}
 """Form fields with a digest of the content, and what :meth:`Spool.digest` calls its algorithm."""
+
+# What the parser would log, without saying of which request, its caller is told.
+_SILENT = logging.Logger("python_multipart", logging.CRITICAL)
 
 # RFC 2046 5.1.1: 1 to 70 of these characters, the last one not a space.
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
@@ -149,7 +153,7 @@ class _Parts:
 
     def parser(self, boundary: bytes) -> MultipartParser:
         """A parser that reports to this object."""
-        return MultipartParser(
+        parser = MultipartParser(
             boundary,
             {
                 "on_part_begin": self.begin_part,
@@ -162,6 +166,8 @@ class _Parts:
                 "on_end": self.on_end,
             },
         )
+        parser.logger = _SILENT
+        return parser
 
     def form(self) -> Form:
         """All of it."""

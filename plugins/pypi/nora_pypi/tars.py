@@ -2,6 +2,8 @@
 
 ``tarfile`` takes the sizes of extended headers at their word, so that a few kilobytes of gzip make it fill the memory or count
 for hours. Here every size is bounded before it is believed. Nothing is ever unpacked to disk, and no link is followed.
+
+What ``tarfile`` and other tools read in different ways is refused: installers must not see another PKG-INFO than we do.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ MAX_RATIO = 200
 RATIO_ALLOWANCE_BYTES = 64 << 20
 
 _BLOCK = 512
+# Mode, owner, group, time and device: of no interest, but where one is no number, ``tarfile`` takes the archive to end there.
+_NUMBERS = tuple(slice(*field) for field in ((100, 108), (108, 116), (116, 124), (136, 148), (329, 337), (337, 345)))
 _INPUT_BYTES = 1 << 16
 _OUTPUT_BYTES = 1 << 18
 _PAX_TYPES = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
@@ -105,12 +109,22 @@ class Reader:
         if len(blocks) != _padded(header.size):
             raise Invalid(_BROKEN)
         data = blocks[: header.size]
+        # tarfile goes on reading where the size ends.
+        if blocks[header.size :].strip(b"\0"):
+            raise Invalid(_BROKEN)
         if header.kind == tarfile.GNUTYPE_LONGNAME:
-            own["path"] = data.partition(b"\0")[0].decode("utf-8", "replace")
-        elif header.kind in _PAX_TYPES:
-            own.update(_pax(data))
-        elif header.kind == tarfile.XGLTYPE:
-            self._global.update(_pax(data))
+            values = {"path": data.partition(b"\0")[0].decode("utf-8", "replace")}
+        elif header.kind == tarfile.GNUTYPE_LONGLINK:
+            values = {}
+        else:
+            values = _pax(data)
+        if header.kind == tarfile.XGLTYPE:
+            self._global.update(values)
+        elif own.keys() & values.keys():
+            # To some tools the first of two counts, to others the last.
+            raise Invalid(_BROKEN)
+        else:
+            own.update(values)
 
 
 class _Gunzip:
@@ -194,12 +208,18 @@ def _parse_header(block: bytes) -> _Header:
     # Some old tools took bytes for signed.
     if len(block) != _BLOCK or (stated != sum(plain) and stated != sum(memoryview(plain).cast("b"))):
         raise Invalid(_BROKEN)
+    # The first look is enough for nearly all: digits and zero bytes.
+    if (block[100:124] + block[136:148] + block[329:345]).strip(b"01234567\0"):
+        for field in _NUMBERS:
+            if block[field][:1] not in (b"\x80", b"\xff"):
+                _number(block[field])
     name, kind, size = _text(block[:100]), block[156:157], _number(block[124:136])
     if kind == tarfile.AREGTYPE and name.endswith("/"):
         kind = tarfile.DIRTYPE
-    if kind == tarfile.GNUTYPE_SPARSE:
+    prefix = _text(block[345:500])
+    # Whether other formats than ustar have a prefix, tools do not agree.
+    if kind == tarfile.GNUTYPE_SPARSE or (prefix and block[257:263] != b"ustar\0"):
         raise Invalid(_BROKEN)
-    prefix = _text(block[345:500]) if block[257:263] == b"ustar\0" else ""
     return _Header(f"{prefix}/{name}" if prefix else name, size, kind)
 
 
@@ -233,9 +253,12 @@ def _pax(data: bytes) -> dict[str, str]:
         # A record is its own length in decimal, a space, key=value and a line break.
         end = position + int(digits)
         key, equals, value = data[space + 1 : end].partition(b"=")
-        if not space < end <= len(data) or not equals or not value.endswith(b"\n"):
+        if not space < end <= len(data) or not equals or not value.endswith(b"\n") or key.startswith(b"GNU.sparse."):
             raise Invalid(_BROKEN)
         if key in (b"path", b"size"):
+            # POSIX: as if it were not given. To tarfile it is a name, or 0.
+            if value == b"\n":
+                raise Invalid(_BROKEN)
             values[key.decode()] = value[:-1].decode("utf-8", "replace")
         position = end
     return values

@@ -390,6 +390,19 @@ def test_other_pages_with_status_200_are_no_empty_projects(name: str) -> None:  
         parse_listing("foo", Document(url=FILES, content_type="text/html", body=(CORPUS / name).read_bytes()))
 
 
+@pytest.mark.xfail(strict=True, reason="any form makes a page without files a login page")
+def test_a_devpi_project_without_files_is_an_empty_project() -> None:
+    body = (CORPUS / "devpi_empty_with_form.html").read_bytes()
+    assert parse_listing("acme-tools", Document(url=DEVPI, content_type="text/html", body=body)).files == ()
+
+
+@pytest.mark.xfail(strict=True, reason="a title with the word index is enough, though a program makes the page")
+def test_the_page_of_an_application_is_no_empty_project() -> None:  # PROXY-13
+    body = (CORPUS / "single_page_app.html").read_bytes()
+    with pytest.raises(UpstreamInvalid):
+        parse_listing("foo", Document(url=FILES, content_type="text/html", body=body))
+
+
 # HTML as browsers read it
 
 
@@ -655,7 +668,7 @@ def test_addresses_of_every_kind() -> None:  # PROXY-4, PROXY-14
     base = "https://index.example/simple/where/"
     urls = {int(file.version.removeprefix("1.")): file.url for file in read("urls.json").files}
     assert urls.keys() & {6, 7, 8, 10, 17} == set()
-    assert {n: url for n, url in urls.items() if n not in (11, 18, 19)} == {
+    assert {n: url for n, url in urls.items() if n not in (11, 19)} == {
         0: f"{base}where-1.0.zip",
         1: f"{base}where-1.1.zip",
         2: "https://index.example/where-1.2.zip",
@@ -668,8 +681,16 @@ def test_addresses_of_every_kind() -> None:  # PROXY-4, PROXY-14
         14: f"{base}wh%C3%A9re-1.14.zip",
         15: f"{base}where%2F1.15.zip",
         16: f"{base}a/where-1.16.zip",
+        18: f"{base}?where-1.18.zip",
         20: "https://user:pw@other.example/where-1.20.zip",
     }
+
+
+@pytest.mark.xfail(strict=True, reason="a link to the page itself, and one to port 0, pass for a file")
+def test_addresses_that_lead_to_no_file_are_left_out() -> None:  # PROXY-14
+    assert "nulls-1.3.zip" not in read("nulls.json").by_name
+    assert "where-1.19.zip" not in read("urls.json").by_name
+    assert "where-1.11.zip" not in read("urls.json").by_name
 
 
 # All of them
@@ -687,7 +708,6 @@ def test_nothing_that_a_page_says_is_lost_in_json(name: str) -> None:  # PROXY-3
         assert [placeless(file) for file in again.files] == [placeless(file) for file in listing.files]
     assert (again.status, again.status_reason) == (listing.status, listing.status_reason)
     assert project_json(again, "https://nora.example/p/", "https://nora.example/p/") == body
-    assert b"nora.example" not in body or listing.files
 
 
 @pytest.mark.parametrize("name", [name for name in PROJECTS if name.endswith(".html")])
