@@ -126,10 +126,16 @@ def _part(field: str, size: int) -> Decision:
         # 14.1.2: satisfiable even for empty content, of which there is no part to name.
         return Partial(max(0, size - suffix), size) if size else Full()
     first, last = _number(found["first"]), _number(found["last"] or str(_ENDLESS))
-    # 14.1.1: a last position before the first makes it no range at all.
-    if last < first:
+    # 14.1.1: a last position before the first makes it no range at all, also where both are beyond all content.
+    if found["last"] and _order(found["last"]) < _order(found["first"]):
         return Full()
     return Partial(first, min(last + 1, size)) if first < size else Unsatisfiable()
+
+
+def _order(digits: str) -> tuple[int, str]:
+    """What numbers of any length compare by, without making numbers of them."""
+    significant = digits.lstrip("0")
+    return len(significant), significant
 
 
 def _number(digits: str) -> int:

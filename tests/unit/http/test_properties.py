@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -53,7 +52,7 @@ class Range:
     parts: list[tuple[int | None, int | None]] | None
 
 
-bounds = st.integers(0, 30) | st.sampled_from([10**17, 10**30])
+bounds = st.integers(0, 30) | st.sampled_from([10**17, 10**20, 10**30])
 
 
 @st.composite
@@ -136,7 +135,6 @@ def test_a_request_is_decided_in_the_order_of_the_standard(
         assert decision == part_of(wanted, size)
 
 
-@pytest.mark.xfail(strict=True, reason="numbers of more than 18 digits are all the same")
 def test_a_range_that_ends_before_it_begins_is_ignored_however_large() -> None:
     # RFC 9110 14.1.2
     assert decide(method="GET", range_=f"bytes={10**30}-{10**20}", etag="abc", size=10) == Full()
