@@ -69,10 +69,8 @@ async def read_form(body: AsyncIterator[bytes], content_type: str, spool: Spool)
         TooLarge: a field, a small file or all fields together are over their limit.
         Invalid: not a form, malformed or incomplete.
     """
-    boundary = _boundary(content_type)
-    parts = _Parts(spool)
-    parser = parts.parser(boundary)
-    delimiters = _Counter(b"\r\n--" + boundary)
+    parts = _Parts(spool, _boundary(content_type))
+    parser = parts.parser()
     begun = False
     async for piece in body:
         data = piece
@@ -80,9 +78,6 @@ async def read_form(body: AsyncIterator[bytes], content_type: str, spool: Spool)
             # distutils and some scripts send a line break before the first boundary. The parser would look for it further on.
             data = piece.lstrip(b"\r\n")
             begun = bool(data)
-        # The parser is fast except where it meets a boundary; RFC 2046 5.1.1 forbids one in a part, so there are few.
-        if delimiters.add(data) > MAX_PARTS:
-            raise Invalid(f"the form has more than {MAX_PARTS} parts; send fewer fields")
         try:
             parser.write(data)
         except FormParserError:
@@ -138,23 +133,24 @@ class _Counter:
 class _Parts:
     """Takes what the parser finds. ``arrived`` holds content that is to be written to the spool."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, boundary: bytes) -> None:
         self.arrived: list[bytes] = []
         self.ended = False
         self._spool = spool
+        self._boundary = boundary
+        self._count = 0
         self._fields: dict[str, list[str]] = {}
         self._files: dict[str, bytes] = {}
         self._filename: str | None = None
         self._has_content = False
         self._fields_bytes = 0
         self._overhead_bytes = 0
-        self._disposition: str | None = None
-        self.begin_part()
+        self._begin()
 
-    def parser(self, boundary: bytes) -> MultipartParser:
+    def parser(self) -> MultipartParser:
         """A parser that reports to this object."""
         parser = MultipartParser(
-            boundary,
+            self._boundary,
             {
                 "on_part_begin": self.begin_part,
                 "on_header_field": self.on_header_field,
@@ -180,10 +176,17 @@ class _Parts:
             raise TooLarge("the form without its values", MAX_OVERHEAD_BYTES)
 
     def begin_part(self) -> None:
+        self._count += 1
+        if self._count > MAX_PARTS:
+            raise Invalid(f"the form has more than {MAX_PARTS} parts; send fewer fields")
+        self._begin()
+
+    def _begin(self) -> None:
+        self._delimiters = _Counter(b"\r\n--" + self._boundary)
         self._header_field = bytearray()
         self._header_value = bytearray()
         self._header_bytes = 0
-        self._disposition = None
+        self._disposition: str | None = None
         self._name = ""
         self._is_content = False
         self._is_ignored = False
@@ -203,6 +206,9 @@ class _Parts:
         value = self._header_value.strip(b" \t").decode("latin-1")
         self._header_field.clear()
         self._header_value.clear()
+        # RFC 9110 5.5: to some readers these end the field.
+        if "\n" in value or "\0" in value:
+            raise Invalid(_MALFORMED)
         if header == "content-disposition":
             # The limit also keeps the parsing of parameters short, which is quadratic.
             if self._disposition is not None or len(value) > MAX_DISPOSITION_BYTES:
@@ -213,6 +219,7 @@ class _Parts:
             raise Invalid(f"parts with a Content-Transfer-Encoding are not supported; {_AGAIN}")
 
     def on_headers_finished(self) -> None:
+        self._delimiters.add(b"\r\n")
         self._name, filename = _disposition(self._disposition)
         self._limit = MAX_FIELD_BYTES
         self._is_content = self._name == "content"
@@ -227,9 +234,14 @@ class _Parts:
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._overhead_bytes -= end - start
+        # A slice of the whole is the same object: pieces that hold nothing but content are not copied.
+        piece = data[start:end]
+        # RFC 2046 5.1.1 forbids a boundary in a part. The parser takes one for content that is not followed by a line break, or
+        # that directly follows the header; others do not. It is also slow where it meets one.
+        if self._delimiters.add(piece):
+            raise Invalid(_MALFORMED)
         if self._is_content:
-            # A slice of the whole is the same object: pieces that hold nothing but content are not copied.
-            self.arrived.append(data[start:end])
+            self.arrived.append(piece)
             return
         if self._is_ignored:
             return
@@ -237,7 +249,7 @@ class _Parts:
             raise TooLarge(f"the form's part {shown(self._name)}", self._limit)
         if self._name not in FILE_LIMITS:
             self._count_fields(end - start)
-        self._value += data[start:end]
+        self._value += piece
 
     def on_part_end(self) -> None:
         if self._is_content or self._is_ignored:

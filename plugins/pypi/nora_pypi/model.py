@@ -25,6 +25,8 @@ _ALGORITHM = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z", re.ASCII)
 _SECURE_URL = re.compile(r"https://[^/\s]+\S*|http://(?:localhost|127\.0\.0\.1|\[::1\])(?:[:/]\S*)?", re.IGNORECASE)
 
+_FORBIDDEN_IN_HOST = re.compile(r"[\s\"#%'()*,/<>?@\[\\\]^`{|}]")  # WHATWG URL, "forbidden domain code point", and quotes
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 # A link in which nothing is to be encoded or cut off; it needs urljoin only if it has dot segments.
@@ -92,9 +94,12 @@ def _is_origin(text: str) -> bool:
     """Whether ``scheme://host:port`` is one that can be asked over HTTP."""
     try:
         parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and text.isprintable() and (parts.port or 1) > 0
+        host, port = parts.hostname, parts.port
     except ValueError:
         return False
+    if parts.scheme not in ("http", "https") or not host or port == 0 or not text.isprintable():
+        return False
+    return _FORBIDDEN_IN_HOST.search(host) is None and not re.search(r"\s", text)
 
 
 def filename_of(url: str) -> str | None:

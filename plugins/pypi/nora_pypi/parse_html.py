@@ -10,6 +10,7 @@ from typing import Any
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from nora.api import Document, File, Listing, Sidecar, UpstreamInvalid
+from nora_pypi.markup import tamed
 from nora_pypi.model import (
     METADATA,
     PROVENANCE,
@@ -44,7 +45,8 @@ _COMMON = frozenset({"sha256", "md5"})
 _SHORTEST_HASH = 32  # hex digits of md5; "#egg=facade" is none
 
 _INDEX_TITLE = re.compile(r"\blinks for\b|\bindex\b", re.IGNORECASE)
-_NO_INDEX = "form, input, iframe, frame, meta[http-equiv=refresh i]"
+_OWN_TITLE = re.compile(r"(?:\S+ )?links for (\S+)", re.IGNORECASE)
+_NO_INDEX = "form, input, iframe, frame, meta[http-equiv=refresh i], script[src]"
 _NO_TEXT = "script, style, template, noscript, a, h1, title"
 
 _FILE_ATTRIBUTES = frozenset(
@@ -62,7 +64,8 @@ def parse(project: str, document: Document) -> Listing:
     captive portals and error pages come with status 200, too. It does
 
     - if it states ``pypi:repository-version``, or
-    - if its title or heading has the words "links for" or "index", and it has neither form nor frame nor redirection; or
+    - if a heading says "links for" this very project, whatever else there is, as on pages with a button to refresh them; or
+    - if its title or heading has the words "links for" or "index", and it has neither form, frame, redirection nor program; or
     - if, as that, it is whole and bare: no text besides links, and no title or heading but the project's name.
 
     ``extra`` is as in :func:`nora_pypi.parse_json.parse`; unknown ``data-*`` attributes keep their full names.
@@ -72,7 +75,7 @@ def parse(project: str, document: Document) -> Listing:
     """
     html = _utf8(document)
     _check_whole(html, document.url)
-    tree = LexborHTMLParser(html)
+    tree = LexborHTMLParser(tamed(html, document.url))
     meta = _meta(tree)
     version = (meta.get("pypi:repository-version") or ["1.0"])[0]  # VER-7: a missing one means 1.0
     check_version(version, document.url)
@@ -150,9 +153,13 @@ def _links(tree: LexborHTMLParser, url: str) -> Links:
 
 def _looks_like_index(project: str, tree: LexborHTMLParser) -> bool:
     """See :func:`parse`. Changes the tree."""
-    if tree.body is None or tree.css_first(_NO_INDEX) is not None:
+    if tree.body is None:
         return False
     headings = [" ".join(node.text().split()) for node in tree.css("title, h1")]
+    if any((own := _OWN_TITLE.fullmatch(heading)) and normalize(own[1]) == project for heading in headings):
+        return True
+    if tree.css_first(_NO_INDEX) is not None:
+        return False
     if any(_INDEX_TITLE.search(heading) for heading in headings):
         return True
     if any(heading and normalize(heading) != project for heading in headings):

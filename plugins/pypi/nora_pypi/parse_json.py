@@ -32,7 +32,10 @@ _LARGEST_SIZE = 2**63 - 1
 # Keys that have a place of their own in the neutral model; all others live in `extra` under their own names.
 _PAGE_KEYS = frozenset({"meta", "name", "files", "versions", "project-status", "api-version"})
 _FILE_KEYS = frozenset(
-    {"filename", "url", "hashes", "size", "upload-time", "yanked", "core-metadata", "dist-info-metadata", "gpg-sig"}
+    {
+        *("filename", "url", "hashes", "size", "upload-time", "yanked", "gpg-sig"),
+        *("core-metadata", "dist-info-metadata", "data-dist-info-metadata"),
+    }
 )
 
 
@@ -101,7 +104,7 @@ def _file(project: NormalizedName, entry: Mapping[str, Any], links: Links) -> Fi
     if not (isinstance(name, str) and isinstance(link, str) and is_listable(name)):
         return None
     url = links.resolve(link)
-    if url is None:
+    if url is None or not link.partition("#")[0].strip():  # the page itself is no file
         return None
     size, yanked = entry.get("size"), entry.get("yanked", False)
     sidecars, refused = _sidecars(entry, url)

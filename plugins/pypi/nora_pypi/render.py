@@ -45,7 +45,7 @@ _PAGE_KEYS = frozenset({"meta", "name", "versions", "files", "project-status", "
 _FILE_KEYS = frozenset(
     {
         *("filename", "url", "hashes", "size", "upload-time", "yanked"),
-        *("core-metadata", "dist-info-metadata", "gpg-sig", "provenance"),
+        *("core-metadata", "dist-info-metadata", "data-dist-info-metadata", "gpg-sig", "provenance"),
     }
 )
 _STANDARD_EXTRA = frozenset({"requires-python"})
@@ -70,7 +70,7 @@ def project_json(listing: Listing, base: str, secure_base: str = "") -> bytes:
         "versions": _versions(listing),
         "files": [_file_json(file, base, secure_base) for file in _offered(listing)],
     }
-    if listing.status != "active":
+    if _has_status(listing):
         reason = {"reason": listing.status_reason} if listing.status_reason else {}
         page["project-status"] = {"status": listing.status, **reason}
     page.update((key, value) for key, value in _page_extra(listing).items() if key not in _PAGE_KEYS)
@@ -80,10 +80,10 @@ def project_json(listing: Listing, base: str, secure_base: str = "") -> bytes:
 def project_html(listing: Listing, base: str, secure_base: str = "") -> bytes:
     """The HTML page of a project (PEP 503, 592, 629, 658, 708, 714, 740, 792)."""
     # STAT-4: status markers belong to 1.4, and HTML has no sizes to miss.
-    version = _NEWEST if listing.status != "active" else _version(listing)
+    version = _NEWEST if _has_status(listing) else _version(listing)
     extra = _page_extra(listing)
     meta = [("pypi:repository-version", version)]
-    if listing.status != "active":
+    if _has_status(listing):
         meta.append(("pypi:project-status", listing.status))
         if listing.status_reason:
             meta.append(("pypi:project-status-reason", listing.status_reason))
@@ -92,6 +92,11 @@ def project_html(listing: Listing, base: str, secure_base: str = "") -> bytes:
     prefix, secure_prefix = _text(base), _text(secure_base)
     lines = (_file_html(file, prefix, secure_prefix) for file in _offered(listing))
     return _page(f"Links for {listing.project}", meta, lines)
+
+
+def _has_status(listing: Listing) -> bool:
+    """Whether a page has to say the status: "active" goes without saying, except with a reason."""
+    return listing.status != "active" or bool(listing.status_reason)
 
 
 def projects_json(names: ProjectNames) -> bytes:

@@ -232,8 +232,8 @@ def _entry(directory: bytes, position: int) -> Member:
     flaw = ""
     if flags & _ENCRYPTED:
         flaw = f"{shown(name)} in the archive is encrypted; {REBUILD}"
-    elif b"\0" in raw_name:
-        # Some readers end it there.
+    elif b"\0" in raw_name or ("\ufffd" in name and raw_name != name.encode()):
+        # Some readers end it there; some fail on what is no UTF-8.
         flaw = BROKEN
     for kind, data in _extra_fields(directory[extras : extras + extra_size]):
         if kind == _EXTRA_UNICODE_PATH:

@@ -53,7 +53,7 @@ def test_a_full_page_is_read_without_loss() -> None:  # PROXY-3
         digests={"sha256": SHA256, "blake2b_256": "0f1b6a831c399e26"},
         published="2024-02-03T04:05:06.789012Z",
         yanked='leaks "keys" & more',
-        extra={"requires-python": None, "provenance": None, "data-dist-info-metadata": False, "core-metadata": False},
+        extra={"requires-python": None, "provenance": None, "core-metadata": False},
     )
     assert wheel.size == 0
     assert wheel.yanked is False
@@ -126,9 +126,9 @@ def test_the_new_name_of_the_metadata_key_beats_the_old_ones() -> None:  # META-
     assert one(**{"data-dist-info-metadata": {"sha256": SHA256}}).sidecars[".metadata"].digests == {"sha256": SHA256}
 
 
-def test_the_key_that_breaks_old_installers_is_dropped_and_the_other_survives() -> None:  # META-13
+def test_of_three_keys_that_tell_of_metadata_one_is_kept() -> None:  # META-13
     file = one(**{"dist-info-metadata": False, "data-dist-info-metadata": True})
-    assert file.extra == {"core-metadata": False, "data-dist-info-metadata": True}
+    assert file.extra == {"core-metadata": False}
 
 
 def test_sizes_and_numbers_that_nothing_can_hold_are_dropped() -> None:
