@@ -274,6 +274,20 @@ def test_a_mutated_form_is_read_or_refused_wherever_it_is_cut(
         }
 
 
+@pytest.mark.parametrize("cuts", [(), range(400)])
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(body_of(part("content", b"a" + DELIMITER + b"x\r\nb", "f")), id="goes on"),
+        pytest.param(body_of(part("content", b"a" + DELIMITER + b"\rb", "f")), id="carriage return"),
+        pytest.param(body_of(part("name", b"").removesuffix(b"\r\n"), part("content", b"a", "f")), id="after the header"),
+    ],
+)
+def test_a_boundary_in_a_part_is_refused(body: bytes, cuts: Iterable[int]) -> None:  # RFC 2046 5.1.1
+    kind, text = outcome(body, cuts)
+    assert (kind, "a boundary" in text) == (Invalid, True)
+
+
 @pytest.mark.parametrize("header", ["X: a\nb\r\n", "X: a\0b\r\n", "Content-Type: text/plain\n\r\n"])
 def test_a_header_that_readers_divide_differently_is_refused(header: str) -> None:  # RFC 9110 5.5
     assert outcome(body_of(part("name", "foo", extra="X: a b\r\n")))[0] == Form({"name": ["foo"]})
