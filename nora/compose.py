@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from nora.http.api import api_routes
 from nora.http.app import API_PATH, App, Mount, Readiness, build_app
 from nora.http.body import BodyReader
 from nora.http.dispatch import Dispatcher
+from nora.http.fast import HeldPages
 from nora.index.index import Index
 from nora.plugins import Plugins
 from nora.registry.curate import Curator
@@ -30,6 +31,9 @@ from nora.registry.managed import ManagedRegistry
 from nora.registry.publish import Publisher
 from nora.registry.registry import HostRegistry
 from nora.registry.sources import Source
+from nora.room.background import Eviction
+from nora.room.evict import Limit
+from nora.room.named import Parsers
 from nora.store.directory import DirectoryStore
 from nora.store.protocol import Store
 from nora.tasks import SingleFlight, Tasks
@@ -37,6 +41,7 @@ from nora.upstream.client import Upstream, UpstreamClient, make_client, trusting
 from nora.upstream.downloads import Downloads
 from nora.upstream.listings import RelatedDocuments, UpstreamListings
 from nora.upstream.pins import Pins
+from nora.upstream.used import UsedFiles
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +59,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What all registries share."""
+    """What all registries share; ``used`` is by the name of the registry, for those that can fetch."""
 
     store: Store
     tasks: Tasks
@@ -62,6 +67,7 @@ class Parts:
     pages: UpstreamClient
     downloads: Downloads
     read_body: BodyReader
+    used: dict[str, UsedFiles] = field(default_factory=dict)
 
 
 @asynccontextmanager
@@ -86,7 +92,8 @@ async def host(settings: Settings, plugins: Plugins, environ: Mapping[str, str])
         read_body = BodyReader(settings.server.body_limit_mb * 1024 * 1024)
         downloads = Downloads(store, files, tasks)
         parts = Parts(store, tasks, SingleFlight(tasks), pages, downloads, read_body)
-        dispatcher = Dispatcher(_access(settings, plugins, stack), access_log_enabled=settings.logging.access)
+        access = _access(settings, plugins, stack)
+        dispatcher = Dispatcher(access, access_log_enabled=settings.logging.access, held=_held_pages(settings, store))
         readiness = Readiness()
         registries = {configured.name: _registry(configured, settings, plugins, parts) for configured in settings.registries}
         app = build_app(
@@ -95,6 +102,8 @@ async def host(settings: Settings, plugins: Plugins, environ: Mapping[str, str])
             readiness,
             body_limit_bytes=read_body.limit_bytes,
         )
+        if limits := {limit.registry: (limit, parts.used[limit.registry]) for limit in cache_limits(settings)}:
+            tasks.spawn(Eviction(store.root, limits, parsers=listing_parsers(settings, plugins)).run(), "eviction")
         yield Host(app, readiness, registries)
 
 
@@ -117,6 +126,21 @@ def mounts(settings: Settings, registries: Mapping[str, ManagedRegistry]) -> lis
     return found
 
 
+def cache_limits(settings: Settings) -> list[Limit]:
+    """How much the registries may hold of what they have fetched, for those with a limit."""
+    return [
+        Limit(configured.name, int(config.cache_max_gb * 1024**3), config.keep_withdrawn)
+        for configured in settings.registries
+        if isinstance(config := configured.config, ProxyConfig) and config.cache_max_gb
+    ]
+
+
+def listing_parsers(settings: Settings, plugins: Plugins) -> Parsers:
+    """How the registries' formats read listings, by the registry's name."""
+    formats = {configured.name: plugins.formats[configured.format] for configured in settings.registries}
+    return {name: format_.parse_listing for name, format_ in formats.items() if isinstance(format_, ProxyFormat)}
+
+
 def _clients(settings: Settings, environ: Mapping[str, str], count: int) -> list[UpstreamClient]:
     ca_cert = settings.tls.ca_cert
     try:
@@ -134,12 +158,21 @@ def _access(settings: Settings, plugins: Plugins, stack: AsyncExitStack) -> Acce
     return Access(True, settings.auth.anonymous_read, (users, *plugins.authenticators))
 
 
+def _held_pages(settings: Settings, store: Store) -> HeldPages | None:
+    max_bytes = settings.server.page_cache_mb * 1024 * 1024
+    if not max_bytes or store.changes is None or not store.changes.watch():
+        return None
+    return HeldPages(max_bytes, store.changes.token, logs=settings.logging.access, secret=settings.auth.enabled)
+
+
 def _registry(configured: RegistrySettings, settings: Settings, plugins: Plugins, parts: Parts) -> ManagedRegistry:
     config, format_ = configured.config, plugins.formats[configured.format]
     index = Index(parts.store, configured.name)
     overlay = Index(parts.store, configured.name, area="overlay")
     journal = Journal(configured.name, plugins.sinks)
     proxying = isinstance(config, ProxyConfig) and isinstance(format_, ProxyFormat)
+    if isinstance(config, ProxyConfig):
+        parts.used[configured.name] = UsedFiles(parts.store, parts.tasks, configured.name)
     files = Files(
         registry=configured.name,
         store=parts.store,
@@ -147,6 +180,7 @@ def _registry(configured: RegistrySettings, settings: Settings, plugins: Plugins
         downloads=parts.downloads,
         flights=parts.flights,
         proxy_timeout=config.proxy_timeout if isinstance(config, ProxyConfig) else 30,
+        used=parts.used.get(configured.name),
     )
     registry = HostRegistry(
         name=configured.name,

@@ -1,21 +1,65 @@
-"""Who asks for what is being done now."""
+"""Who asks for what is being done now, and what the answer rests on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from nora.api import Actor
+from nora.api import Actor, Page
 
 ANONYMOUS = Actor()
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """That a page is the right answer, and how long that needs no other proof than a look at clock and token.
+
+    Attributes:
+        page: The very object that was answered.
+        token: The store's token from before anything was looked at, see :class:`nora.store.protocol.ChangeMark`.
+        since, until: Seconds since the epoch. Outside of them the page may have to be asked for again; a clock that was set back
+            is outside, too.
+        renew: Looks again whether this page still is the answer, waiting for nothing: the new standing, or ``None`` if it is not
+            or that cannot be told at once.
+    """
+
+    page: Page
+    token: bytes
+    since: float
+    until: float
+    renew: Callable[[], Standing | None]
+
+
+@dataclass(slots=True)
+class Reliance:
+    """What the answer to a request has relied on so far.
+
+    Attributes:
+        standings: Of the pages that were made.
+        questions: How many times a registry was asked about a project.
+    """
+
+    standings: list[Standing] = field(default_factory=list)
+    questions: int = 0
+
+    def standing_of(self, page: object) -> Standing | None:
+        """The standing of a page, if nothing else was asked for that its choice could depend on."""
+        if self.questions != 1 or len(self.standings) != 1:
+            return None
+        return self.standings[0] if self.standings[0].page is page else None
+
+
+@dataclass(frozen=True, slots=True)
 class RequestContext:
-    """The request that the current task works for; the default stands for work that no request asked for."""
+    """The request that the current task works for; the default stands for work that no request asked for.
+
+    ``reliance`` is there if somebody wants to know.
+    """
 
     request_id: str = ""
     actor: Actor = ANONYMOUS
+    reliance: Reliance | None = None
 
 
 NO_REQUEST = RequestContext()

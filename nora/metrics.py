@@ -11,6 +11,7 @@ SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable that names the folder in which several processes add up. The supervisor sets it before they start."""
 
 REQUESTS = Counter("nora_requests", "Requests answered.", ["registry", "method", "status"])
+PAGE_CACHE_HITS = Counter("nora_page_cache_hits", "Requests answered from the cache of prepared answers.", ["registry"])
 INTEGRITY_ERRORS = Counter("nora_integrity_errors", "Bytes that were not what had been announced.", ["registry", "kind"])
 UPSTREAM_REQUESTS = Counter("nora_upstream_requests", "Requests sent to upstreams, redirects included.", ["method"])
 RANGE_BYTES = Counter(

@@ -73,6 +73,7 @@ class ProxyConfig(RegistryConfig, frozen=True, kw_only=True):
         metadata_ttl: Seconds for which an upstream's answer is fresh; 0: always revalidate; -1: for ever.
         merge_upstream: Patterns (``team-*``) of hosted projects that upstream files may be added to.
         keep_withdrawn: Go on to list and serve held files of a project that the upstream withdrew.
+        cache_max_gb: Room for files that were fetched, in units of 1024 * 1024 * 1024 bytes; 0: no limit.
     """
 
     proxy: str = ""
@@ -82,6 +83,7 @@ class ProxyConfig(RegistryConfig, frozen=True, kw_only=True):
     metadata_ttl: int = 300
     merge_upstream: tuple[str, ...] = ()
     keep_withdrawn: bool = False
+    cache_max_gb: float = 0
 
     @property
     def upstreams(self) -> tuple[str, ...]:
@@ -102,6 +104,8 @@ class ProxyConfig(RegistryConfig, frozen=True, kw_only=True):
             yield "proxy_timeout", "must be more than 0 seconds"
         if self.metadata_ttl < -1:
             yield "metadata_ttl", "must be -1 (for ever), 0 (always ask) or a number of seconds"
+        if self.cache_max_gb < 0:
+            yield "cache_max_gb", "must be 0 (no limit) or more"
 
 
 def url_problem(url: Any) -> str | None:

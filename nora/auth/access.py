@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nora.api import Actor, Authenticator, Right, Unauthorized
 from nora.auth.basic import parse_basic
+from nora.auth.htpasswd import HtpasswdFile
 
 
 class Access:
@@ -45,3 +46,21 @@ class Access:
             if actor is not None and not actor.is_anonymous:
                 return actor
         raise Unauthorized("wrong user name or password")
+
+    def standing(self, authorization: str | None, right: Right) -> Callable[[], bool] | None:
+        """A cheap question, whether :meth:`authorize` would still answer as it has just done; ``None`` if that cannot be told.
+
+        To be called only after ``authorize`` has let the same request pass.
+        """
+        if not self._enabled:
+            return _always
+        credentials = parse_basic(authorization)
+        if credentials is None:
+            return _always if right is Right.READ and self._anonymous_read else None
+        # Whoever is asked first and vouches decides alone; others than the file cannot say for how long.
+        first = self._authenticators[0] if self._authenticators else None
+        return first.standing(*credentials) if isinstance(first, HtpasswdFile) else None
+
+
+def _always() -> bool:
+    return True

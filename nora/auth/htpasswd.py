@@ -95,14 +95,26 @@ class HtpasswdFile:
         secret = password.encode(errors="surrogatepass")
         if not users.hashes or not username or "\0" in username or len(secret) > MAX_PASSWORD_BYTES:
             return None
-        # The user name has no NUL, so different credentials never join to the same bytes.
-        key = hashlib.blake2b(username.encode(errors="surrogatepass") + b"\0" + secret, key=self._key).digest()
+        key = self._credential(username, secret)
         verdict = users.verdicts.get(key)
         if verdict is not None and self._clock() < verdict[0]:
             right = verdict[1]
         else:
             right = await self._checked(users, key, username, secret)
         return Actor(name=username) if right else None
+
+    def standing(self, username: str, password: str) -> Callable[[], bool] | None:
+        """A cheap question, whether these credentials still let in without another check; ``None`` if they do not now."""
+        users = self._current()
+        verdict = users.verdicts.get(self._credential(username, password.encode(errors="surrogatepass")))
+        if verdict is None or not verdict[1]:
+            return None
+        until = verdict[0]
+        return lambda: self._current() is users and self._clock() < until
+
+    def _credential(self, username: str, secret: bytes) -> bytes:
+        # The user name has no NUL, so different credentials never join to the same bytes.
+        return hashlib.blake2b(username.encode(errors="surrogatepass") + b"\0" + secret, key=self._key).digest()
 
     async def _checked(self, users: _Users, key: bytes, username: str, secret: bytes) -> bool:
         future = users.checks.get(key)

@@ -111,6 +111,24 @@ def verify(config: str | None, storage: str | None) -> None:
         sys.exit(run(config, _storage(storage)))
 
 
+@cli.command()
+@configured
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option(
+    "--keep-deleted-days",
+    metavar="N",
+    type=click.IntRange(0, 36500),
+    default=0,
+    help="Keep the contents of files that were deleted in the last N days; else none.",
+)
+def gc(config: str | None, storage: str | None, dry_run: bool, keep_deleted_days: int) -> None:
+    """Remove contents that nothing names any more, and bring caches within their limits; servers may run."""
+    from nora.cli.gc import run
+
+    with clear_errors():
+        run(config, _storage(storage), dry_run=dry_run, keep_deleted_days=keep_deleted_days)
+
+
 def about_files(command: Callable[..., Any]) -> Callable[..., Any]:
     """The arguments of commands that change a version or one file."""
     for parameter in (

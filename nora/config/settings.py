@@ -43,6 +43,7 @@ class ServerSettings(Table, frozen=True, kw_only=True):
         workers: Number of processes.
         body_limit_mb: Largest request body, in units of 1024 * 1024 bytes.
         shutdown_timeout: Seconds that requests in flight are given at stop.
+        page_cache_mb: Memory of each process for prepared answers, in units of 1024 * 1024 bytes; 0 turns that cache off.
     """
 
     host: str = "127.0.0.1"
@@ -51,6 +52,7 @@ class ServerSettings(Table, frozen=True, kw_only=True):
     workers: WorkerCount = 1
     body_limit_mb: int = 2048
     shutdown_timeout: int = 30
+    page_cache_mb: int = 64
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """See :meth:`Table.problems`."""
@@ -66,6 +68,8 @@ class ServerSettings(Table, frozen=True, kw_only=True):
             yield "body_limit_mb", "must be 1 or more"
         if self.shutdown_timeout < 0:
             yield "shutdown_timeout", "must be 0 or more seconds"
+        if self.page_cache_mb < 0:
+            yield "page_cache_mb", "must be 0 or more; 0 turns the cache off"
 
 
 class StorageSettings(Table, frozen=True, kw_only=True):

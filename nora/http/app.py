@@ -88,6 +88,7 @@ def build_app(mounts: Iterable[Mount], dispatcher: Dispatcher, readiness: Readin
             "TOUCHUP": True,
         }
     )
+    app.ctx.held_pages = dispatcher.held
     mounts = list(mounts)
     if problems := shadowed(mounts):
         raise ConfigurationError(problems)
@@ -178,6 +179,8 @@ def _add_host_routes(app: App, dispatcher: Dispatcher, readiness: Readiness) -> 
 
     async def shown_metrics(request: Request) -> Outgoing:
         async def work() -> Outgoing:
+            if dispatcher.held is not None:
+                dispatcher.held.flush()
             body = await asyncio.to_thread(metrics.exposition)
             return response_answer(request, raw(body, content_type=metrics.CONTENT_TYPE))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import secrets
 import time
@@ -14,35 +13,40 @@ from urllib.parse import unquote_to_bytes
 from sanic.request import Request
 
 from nora import metrics
-from nora.api import Actor, Content, Forbidden, NotFound, Right, TooLarge
+from nora.api import Actor, Content, Forbidden, NotFound, Page, Right, TooLarge
 from nora.api.routes import Handler, Route
 from nora.auth.access import Access
-from nora.context import RequestContext, current_request
+from nora.context import Reliance, RequestContext, current_request
 from nora.http.answers import answer_with
 from nora.http.errors import error_answer
+from nora.http.fast import REQUEST_ID, HeldPages
+from nora.http.log import log_answer
 from nora.http.wire import Outgoing, is_head
-
-access_log = logging.getLogger("nora.access")
 
 MAX_BUFFERED_BODY = 1024 * 1024
 """What a handler without ``stream`` may be sent."""
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 
 
 class Dispatcher:
-    """Wraps handlers, so that what must never be forgotten is done for all of them."""
+    """Wraps handlers, so that what must never be forgotten is done for all of them.
 
-    def __init__(self, access: Access, *, access_log_enabled: bool) -> None:
+    ``held`` gets the answers that can be given again; ``None`` if there is to be no such cache.
+    """
+
+    def __init__(self, access: Access, *, access_log_enabled: bool, held: HeldPages | None = None) -> None:
         self._access = access
         self._logs = access_log_enabled
+        self.held = held
 
     def guard(self, route: Route, registry: str) -> Handler:
         """The handler that Sanic calls for a declared route. ``registry`` is a name for the log."""
 
         async def guarded(request: Request, **raw: Any) -> Outgoing:
-            return await self.run(request, registry, lambda: self._serve(request, route, raw))
+            wanted = self.held is not None and route.right is Right.READ and self.held.wants(request)
+            reliance = Reliance() if wanted else None
+            return await self.run(request, registry, lambda: self._serve(request, route, raw, reliance))
 
         # Sanic must not read the body before the rights are known; whoever may not write sends nothing into memory.
         guarded.is_stream = True  # type: ignore[attr-defined]
@@ -63,16 +67,19 @@ class Dispatcher:
         current_request.reset(token)
         outgoing.fields.append(("x-request-id", request_id))
         _count(registry, request.method, outgoing.status)
+        if self.held is not None and outgoing.standing is not None:
+            admitted = self._access.standing(request.headers.get("authorization"), Right.READ)
+            self.held.keep(request, outgoing, outgoing.standing, admitted=admitted, registry=registry, actor=actor)
         if self._logs:
             outgoing.on_sent = lambda sent: _log(request, sent, registry, request_id, actor, time.perf_counter() - started)
         return outgoing
 
-    async def _serve(self, request: Request, route: Route, raw: dict[str, Any]) -> Outgoing:
+    async def _serve(self, request: Request, route: Route, raw: dict[str, Any], reliance: Reliance | None) -> Outgoing:
         actor = await self._access.authorize(request.headers.get("authorization"), route.right)
         # CSRF: a browser brings along credentials, but also says whose page made it ask. Programs say nothing of the kind.
         if route.right is not Right.READ and request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise Forbidden("pages of other sites may not change anything here")
-        current_request.set(RequestContext(current_request.get().request_id, actor))
+        current_request.set(RequestContext(current_request.get().request_id, actor, reliance))
         parameters = {
             name: decode_parameter(value, path=f"<{name}:path>" in route.rule) if isinstance(value, str) else value
             for name, value in raw.items()
@@ -81,11 +88,14 @@ class Dispatcher:
             await _buffer_body(request)
         result = await route.handler(request, **parameters)
         try:
-            return await answer_with(request, result)
+            outgoing = await answer_with(request, result)
         except BaseException:
             if isinstance(result, Content):
                 await result.source.aclose()
             raise
+        if reliance is not None and isinstance(result, Page):
+            outgoing.standing = reliance.standing_of(result)
+        return outgoing
 
 
 def decode_parameter(raw: str, *, path: bool = False) -> str:
@@ -111,7 +121,7 @@ def decode_parameter(raw: str, *, path: bool = False) -> str:
 
 def _request_id(request: Request) -> str:
     given = request.headers.get("x-request-id", "")
-    return given if _REQUEST_ID.match(given) else secrets.token_hex(8)
+    return given if REQUEST_ID.match(given) else secrets.token_hex(8)
 
 
 async def _buffer_body(request: Request) -> None:
@@ -132,18 +142,15 @@ def _count(registry: str, method: str, status: int) -> None:
 
 
 def _log(request: Request, sent: Outgoing, registry: str, request_id: str, actor: Actor, seconds: float) -> None:
-    access_log.info(
-        "request",
-        extra={
-            "method": request.method,
-            "path": request.path,
-            "status": sent.status,
-            "bytes": sent.bytes_sent,
-            "ms": round(seconds * 1000, 1),
-            "client": request.ip,
-            "registry": registry,
-            "request_id": request_id,
-            **({"actor": actor.name} if actor.name else {}),
-            **({"broken": True} if sent.broken else {}),
-        },
+    log_answer(
+        method=request.method,
+        path=request.path,
+        status=sent.status,
+        bytes_sent=sent.bytes_sent,
+        seconds=seconds,
+        client=request.ip,
+        registry=registry,
+        request_id=request_id,
+        actor=actor,
+        broken=sent.broken,
     )

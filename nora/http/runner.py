@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from nora.http.app import App, Readiness
+from nora.http.fast import HeldPages
+from nora.http.protocol import HeldProtocol
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +52,13 @@ async def serve(
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until ``stop`` is set, then let requests in flight finish within the limit."""
+    held: HeldPages | None = app.ctx.held_pages
     server: Any = await app.create_server(
-        sock=sock, return_asyncio_server=True, backlog=BACKLOG, asyncio_server_kwargs={"start_serving": False}
+        sock=sock,
+        return_asyncio_server=True,
+        backlog=BACKLOG,
+        asyncio_server_kwargs={"start_serving": False},
+        protocol=HeldProtocol if held is not None else None,
     )
     await server.startup()
     await server.before_start()
@@ -63,6 +70,8 @@ async def serve(
         await stop.wait()
     finally:
         readiness.ready = False
+        if held is not None:
+            held.close()
         await server.before_stop()
         server.close()
         await _drain(server.connections, shutdown_timeout_seconds)

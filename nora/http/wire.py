@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from sanic.http.constants import Stage
 from sanic.response import BaseHTTPResponse
 
+from nora.context import Standing
+
 if TYPE_CHECKING:
     from sanic.request import Request
 
@@ -37,25 +39,41 @@ EXPECTING_LINGER_SECONDS = 5
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _FORBIDDEN = str.maketrans("", "", "\r\n\x00")
-_date: tuple[int, str] = (0, "")
+_date: tuple[int, str, bytes] = (-1, "", b"")
 
 
 def http_date() -> str:
     """The current time as a Date field (RFC 9110 6.6.1), made once per second."""
+    return _at(int(time.time()))[1]
+
+
+def lasting_end(now: float) -> bytes:
+    """The end of a head after which the connection is kept, at this time in seconds since the epoch; as :func:`head_bytes` has it."""
+    return _at(int(now))[2]
+
+
+def _at(second: int) -> tuple[int, str, bytes]:
     global _date
-    now = int(time.time())
-    if _date[0] != now:
-        _date = (now, formatdate(now, usegmt=True))
-    return _date[1]
+    if _date[0] != second:
+        text = formatdate(second, usegmt=True)
+        _date = (second, text, _end(text, "keep-alive").encode())
+    return _date
 
 
 def head_bytes(status: int, fields: Fields, *, keep_alive: bool) -> bytes:
     """Status line and fields, the empty line included. Line breaks inside values are removed."""
+    return start_bytes(status, fields) + _end(http_date(), "keep-alive" if keep_alive else "close").encode()
+
+
+def start_bytes(status: int, fields: Fields) -> bytes:
+    """The part of :func:`head_bytes` that does not change with time and connection."""
     lines = [_STATUS_LINES.get(status) or f"HTTP/1.1 {status} Status\r\n"]
     lines += [f"{name}: {value.translate(_FORBIDDEN)}\r\n" for name, value in fields]
-    connection = "keep-alive" if keep_alive else "close"
-    lines.append(f"date: {http_date()}\r\nconnection: {connection}\r\n\r\n")
     return "".join(lines).encode("utf-8", "surrogateescape")
+
+
+def _end(date: str, connection: str) -> str:
+    return f"date: {date}\r\nconnection: {connection}\r\n\r\n"
 
 
 class Broken(Exception):
@@ -70,6 +88,7 @@ class Outgoing(BaseHTTPResponse):
         content_length: Length of the body in bytes; ``None`` if it has none by its nature or none is known.
         bytes_sent: Of the body, after :meth:`send`.
         broken: Whether the body was broken off.
+        standing: How long the page that it was made of stands, if that is known.
     """
 
     def __init__(
@@ -89,6 +108,7 @@ class Outgoing(BaseHTTPResponse):
         self.head_only = head_only
         self.bytes_sent = 0
         self.broken = False
+        self.standing: Standing | None = None
         self.on_sent: Callable[[Outgoing], None] = lambda _: None
 
     async def send(self, data: Any = None, end_stream: bool | None = None) -> None:

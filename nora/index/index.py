@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from weakref import WeakValueDictionary
 
 from nora.api import File
 from nora.index.manifest import Manifest, decode
 from nora.lru import BoundedCache
-from nora.store.protocol import MAX_SEGMENT_BYTES, Store, segment
+from nora.store.protocol import MAX_SEGMENT_BYTES, Step, Store, segment
 
 _MANIFEST = re.compile(r"\d{12}\.json\Z", re.ASCII)
 
@@ -26,7 +26,7 @@ class Index:
         self._store = store
         self.prefix = f"{area}/{segment(registry)}"
         self._newest: BoundedCache[str, Manifest | None] = BoundedCache(max_files)
-        self._begun: set[str] = set()
+        self._watchers: list[Callable[[str, Step], None]] = []
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def newest(self, project: str) -> Manifest | None:
@@ -70,29 +70,20 @@ class Index:
                 changed = step(current, current.serial + 1 if current else 1)
                 if changed is None:
                     return current
-                if await self._store.create(self._key(folder, changed.serial), changed.encode()):
+                if await self._stored(project, folder, changed):
                     self._newest.put(project, changed, weight=1 + len(changed.files))
                     return changed
 
-    async def projects(self) -> tuple[list[str], dict[str, str | None]]:
-        """Folder names of all projects that were ever hosted here, see :func:`nora.store.protocol.segment`.
+    def watch(self, begun: Callable[[str, Step], None]) -> None:
+        """Have ``begun`` called for each project whose first manifest is stored here, with how that changed :attr:`prefix`."""
+        self._watchers.append(begun)
 
-        With them, folders that are still empty, because their first manifest is on its way or was never written, and their
-        markers from before they were looked at: as long as these stay the same, so does the answer.
+    async def begun(self, folders: Sequence[str]) -> list[bool]:
+        """Which of the folders below :attr:`prefix` hold a project.
+
+        A folder and its first manifest appear together. One without it was not made by Nora, or comes from a broken copy.
         """
-        begun, empty = [], {}
-        for number, name in enumerate(await self._store.names(self.prefix)):
-            folder = f"{self.prefix}/{name}"
-            if name not in self._begun:
-                if number % 100 == 0:
-                    await asyncio.sleep(0)  # after a start with many projects others get their turn
-                marker = await self._store.marker(folder)
-                if not await self._store.exists(self._key(folder, 1)):
-                    empty[folder] = marker
-                    continue
-                self._begun.add(name)
-            begun.append(name)
-        return begun, empty
+        return await self._store.existing(self._key(f"{self.prefix}/{folder}", 1) for folder in folders)
 
     def storable(self, project: str) -> bool:
         """Whether a project of this name can be stored."""
@@ -104,6 +95,17 @@ class Index:
 
     def _key(self, folder: str, serial: int) -> str:
         return f"{folder}/{serial:012d}.json"
+
+    async def _stored(self, project: str, folder: str, manifest: Manifest) -> bool:
+        key = self._key(folder, manifest.serial)
+        if manifest.serial > 1:
+            return await self._store.create(key, manifest.encode())
+        step = await self._store.begin(key, manifest.encode())
+        if step is None:
+            return False
+        for begun in self._watchers:
+            begun(project, step)
+        return True
 
     async def _read(self, folder: str, serial: int) -> Manifest | None:
         data = await self._store.get(self._key(folder, serial))

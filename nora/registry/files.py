@@ -18,6 +18,7 @@ from nora.upstream.downloads import ColdSource, Downloads, Fetched, strongest
 from nora.upstream.flight import FlightSource, Wanted
 from nora.upstream.pins import Pin
 from nora.upstream.ranges import NoRanges, RemoteFile, read_held, read_remote
+from nora.upstream.used import UsedFiles
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +75,10 @@ class Files:
         downloads: Downloads,
         flights: SingleFlight,
         proxy_timeout: float = 30,
+        used: UsedFiles | None = None,
     ) -> None:
         self._registry, self._store, self._client = registry, store, client
-        self._downloads, self._flights = downloads, flights
+        self._downloads, self._flights, self._used = downloads, flights, used
         self._proxy_timeout = proxy_timeout
 
     async def open(self, project: str, file: File, owned: Owned | None) -> Content:
@@ -94,6 +96,7 @@ class Files:
         sha256 = file.digests.get("sha256")
 
         async def kept(fetched: Fetched) -> None:
+            await self._note_kept(fetched.sha256)
             if sha256 is None:
                 pin = Pin(name=file.name, sha256=fetched.sha256, size=fetched.size, digests=file.digests)
                 await owned.source.pins.add(project, pin)
@@ -124,6 +127,7 @@ class Files:
             return content
 
         async def kept(fetched: Fetched) -> None:
+            await self._note_kept(fetched.sha256)
             if "sha256" not in found.digests:
                 pin = Pin(name=name, sha256=fetched.sha256, size=fetched.size, digests=found.digests, of=file.digests)
                 await owned.source.pins.add(project, pin)
@@ -146,6 +150,8 @@ class Files:
         if blob is None:
             return None
         if file.size is None or blob.size == file.size:
+            if self._used is not None:
+                self._used.used(sha256)
             return Content(file.name, blob, etag=_etag(file))
         await blob.aclose()
         log.error("held file is damaged and is fetched again", extra={"project": project, "file": file.name})
@@ -209,7 +215,13 @@ class Files:
         async with self._store.spool() as spool:
             await spool.write(data)
             await spool.finish()
-            return await self._store.keep_blob(spool)
+            sha256 = await self._store.keep_blob(spool)
+        await self._note_kept(sha256)
+        return sha256
+
+    async def _note_kept(self, sha256: str) -> None:
+        if self._used is not None:
+            await self._used.kept(sha256)
 
     async def _pin_sidecar(
         self, project: str, file: File, suffix: str, owned: Owned, sha256: str, size: int, *, refusal: str = ""

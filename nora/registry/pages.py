@@ -79,6 +79,10 @@ class Pages:
 
         return await self._flights.run(("page", self._registry, key, revision), made)
 
+    def held(self, key: tuple[str, ...], revision: str) -> Page | None:
+        """The page of this key and revision if it is there already."""
+        return self._cache.get(key, revision)
+
 
 async def render_page(
     render: Callable[[], bytes],

@@ -6,11 +6,10 @@ import asyncio
 import functools
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from hashlib import sha256 as new_sha256
-from urllib.parse import unquote
 
 import msgspec
 from sanic.request import Request
@@ -36,10 +35,12 @@ from nora.index.manifest import Manifest
 from nora.lru import BoundedCache
 from nora.registry.files import Files
 from nora.registry.merge import hosted_listing, merge, with_yanks, without_refused
+from nora.registry.names import Names
 from nora.registry.ownership import Owner, owner_of
 from nora.registry.pages import INLINE_BYTES, Pages, Rendering
 from nora.registry.publish import Publisher
 from nora.registry.sources import INLINE_FILES, Owned, Source, listing_of, owner_among
+from nora.registry.standing import Standings
 from nora.store.protocol import Store
 from nora.tasks import SingleFlight
 
@@ -52,13 +53,15 @@ ReadBody = Callable[[Request], AsyncIterator[bytes]]
 class Resolved:
     """Where a project's files come from at this moment.
 
-    ``manifest`` is what is hosted, ``marks`` what was decided here about files, hosted ones or the upstream's.
+    ``manifest`` is what is hosted, ``marks`` what was decided here about files, hosted ones or the upstream's. ``asked``:
+    whether upstreams had a say in it.
     """
 
     project: str
     manifest: Manifest | None
     marks: Manifest | None
     owned: Owned | None
+    asked: bool
 
     @property
     def revision(self) -> str:
@@ -97,6 +100,7 @@ class HostRegistry(Registry[RegistryConfig]):
         read_body: ReadBody,
         merge_upstream: Sequence[str] = (),
         version_key: Callable[[str], str] = str,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.name, self.path, self.config, self.public_url = name, path, config, public_url
         self._store, self._index, self._overlay, self._sources = store, index, overlay, sources
@@ -105,27 +109,13 @@ class HostRegistry(Registry[RegistryConfig]):
         self._merge_upstream, self._version_key = merge_upstream, version_key
         self._offers: BoundedCache[str, tuple[str, Offer]] = BoundedCache(20_000)
         self._pages = Pages(name, flights)
-        self._names: tuple[Mapping[str, str | None], ProjectNames] | None = None
+        self._standings = Standings(store=store, sources=sources, pages=self._pages, resolve=self._resolve, clock=clock)
+        listings = [source.listings for source in sources]
+        self._names = Names(registry=name, store=store, index=index, listings=listings, flights=flights)
 
     async def projects(self) -> ProjectNames:
         """See :class:`Registry`."""
-        if self._names is not None and await self._unchanged(self._names[0]):
-            return self._names[1]
-        held = [source.listings.documents_prefix for source in self._sources]
-        # Markers from before the folders are read: a change in between is seen next time.
-        markers = {prefix: await self._store.marker(prefix) for prefix in (self._index.prefix, *held)}
-        hosted, empty = await self._index.projects()
-        found = {unquote(name) for prefix in held for name in await self._store.names(prefix)}
-        names = sorted(found.union(map(unquote, hosted)))
-        digest = new_sha256("\n".join(names).encode("utf-8", "surrogatepass")).hexdigest()
-        self._names = ({**markers, **empty}, ProjectNames(names=tuple(names), revision=digest[:32]))
-        return self._names[1]
-
-    async def _unchanged(self, markers: Mapping[str, str | None]) -> bool:
-        for prefix, marker in markers.items():
-            if marker is None or marker != await self._store.marker(prefix):
-                return False
-        return True
+        return await self._names.current()
 
     async def listing(self, project: str) -> Listing:
         """See :class:`Registry`."""
@@ -142,6 +132,7 @@ class HostRegistry(Registry[RegistryConfig]):
         fields: Callable[[Listing], Mapping[str, str]] | None = None,
     ) -> Page:
         """See :class:`Registry`."""
+        look = self._standings.look()
         resolved = await self._resolve(project)
 
         async def make() -> Rendering:
@@ -150,7 +141,10 @@ class HostRegistry(Registry[RegistryConfig]):
             in_thread = len(listing.files) > INLINE_FILES
             return Rendering(functools.partial(render, listing), listing.revision, in_thread=in_thread, headers=headers)
 
-        return await self._pages.page((project, content_type, variant), resolved.revision, content_type, vary, make)
+        key = (project, content_type, variant)
+        page = await self._pages.page(key, resolved.revision, content_type, vary, make)
+        self._standings.note(look, project, key, resolved, page)
+        return page
 
     async def projects_page(
         self, content_type: str, render: Callable[[ProjectNames], bytes], *, vary: tuple[str, ...] = ()
@@ -255,12 +249,13 @@ class HostRegistry(Registry[RegistryConfig]):
         return await self._publisher.publish(project, file, content, sidecars or {})
 
     async def _resolve(self, project: str) -> Resolved:
+        self._standings.question()
         if not self._index.storable(project):
             raise NotFound("project", project[:200])
         manifest = await self._index.newest(project)
         owner = owner_of(project, hosted=manifest is not None, merge_upstream=self._merge_upstream)
-        owned = None
-        if owner is not Owner.HOSTED and self._sources:
+        owned, asked = None, owner is not Owner.HOSTED and bool(self._sources)
+        if asked:
             try:
                 owned = await owner_among(self._sources, project)
             except NoraError as error:
@@ -271,7 +266,7 @@ class HostRegistry(Registry[RegistryConfig]):
         if manifest is None and owned is None:
             raise NotFound("project", project)
         marks = manifest if manifest is not None else await self._overlay.newest(project)
-        return Resolved(project, manifest, marks, owned)
+        return Resolved(project, manifest, marks, owned, asked)
 
     async def _offer(self, resolved: Resolved) -> Offer:
         cached = self._offers.get(resolved.project)

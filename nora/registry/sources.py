@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -117,6 +118,20 @@ async def owner_among(sources: Sequence[Source], project: str) -> Owned | None:
         if head is not None:
             return Owned(source, head, await source.pins.of(project))
     return None
+
+
+def stand_until(sources: Sequence[Source], project: str, owned: Owned | None) -> float:
+    """Until when :func:`owner_among`, whose answer ``owned`` has just been, will say the same without asking an upstream.
+
+    In seconds since the epoch; infinite if for ever, in the past if an upstream is asked each time.
+    """
+    until = math.inf
+    for source in sources:
+        head = owned.head if owned is not None and owned.source is source else None
+        until = min(until, source.listings.stands_until(project, head))
+        if head is not None:
+            break
+    return until
 
 
 async def listing_of(owned: Owned, store: Store, project: str) -> Listing:

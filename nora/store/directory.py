@@ -1,9 +1,11 @@
 """A store in a local directory.
 
     FORMAT                                     number of the layout
+    CHANGES                                    differs after every change; see changes.py
     blobs/sha256/ab/cdef...                    file contents, by digest; never changed
     index/<registry>/<project>/<serial>.json   manifests; never changed
     cache/<registry>/<upstream>/<project>/...  what upstreams said; may be removed at any time
+    used/<registry>/ab/cdef...                 when a proxied blob was last used
     tmp/                                       temporary files; on the same file system, so that a link publishes them
 
 Small reads and existence checks are done inline: they take microseconds. Whatever waits for the disk runs in threads.
@@ -15,7 +17,7 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from io import FileIO
@@ -25,7 +27,9 @@ from typing import ParamSpec, TypeVar
 import msgspec
 
 from nora.api import NoraError, Spool
-from nora.store.protocol import FORMAT, blob_key
+from nora.store.changes import Changes
+from nora.store.durable import begin, locked, make_folders, sync_folder, write_new
+from nora.store.protocol import FORMAT, Step, blob_key
 from nora.store.scratch import Scratch, remove_abandoned
 from nora.store.spool import FileSpool, full_disk_named
 
@@ -75,8 +79,10 @@ class DirectoryStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._prefix = f"{root}/"  # for what is looked up for nearly every request: paths as objects take longer than the look
         self._executor = ThreadPoolExecutor(16, thread_name_prefix="nora-disk")
         self._scratch = Scratch(root / "tmp")
+        self.changes = Changes(root / "CHANGES")
 
     @classmethod
     def open(cls, root: Path) -> DirectoryStore:
@@ -91,7 +97,7 @@ class DirectoryStore:
             if not marker.exists():
                 if any(entry.name not in ("FORMAT", "lost+found", "tmp") for entry in root.iterdir()):
                     raise StoreError(f"{root}: is not empty and not a store of Nora's; give an empty directory")
-                _write_new(root / "tmp", marker, msgspec.json.encode({"format": FORMAT}))
+                write_new(root / "tmp", marker, msgspec.json.encode({"format": FORMAT}))
             cls.check_format(root)
             return cls(root)
         except (OSError, msgspec.MsgspecError) as error:
@@ -133,10 +139,22 @@ class DirectoryStore:
         """See :class:`Store`."""
         return await self._in_thread(self._create, key, data)
 
+    async def begin(self, key: str, data: bytes) -> Step | None:
+        """See :class:`Store`."""
+        return await self._in_thread(begin, self._scratch.folder, self.root / key, data, self.root, linked=self.changes.tell)
+
+    async def touch(self, key: str) -> None:
+        """See :class:`Store`."""
+        await self._in_thread(self._touch, key)
+
+    async def existing(self, keys: Iterable[str]) -> list[bool]:
+        """See :class:`Store`."""
+        return await self._in_thread(lambda: [os.access(self.root / key, os.F_OK) for key in keys])
+
     async def exists(self, key: str) -> bool:
         """See :class:`Store`."""
         try:
-            os.stat(self.root / key)
+            os.stat(f"{self._prefix}{key}")
         except (FileNotFoundError, NotADirectoryError):
             return False
         return True
@@ -145,12 +163,14 @@ class DirectoryStore:
         """See :class:`Store`."""
         return await self._in_thread(self._names, prefix)
 
-    async def marker(self, prefix: str) -> str | None:
+    async def marker(self, prefix: str, known: str | None = None) -> str | None:
         """See :class:`Store`."""
         try:
-            changed_ns = os.stat(self.root / prefix).st_mtime_ns
+            changed_ns = os.stat(f"{self._prefix}{prefix}").st_mtime_ns
         except FileNotFoundError:
             return "absent"
+        if str(changed_ns) == known:
+            return known  # it was old when it was first seen, or set to a value that no later change can have
         # File times advance in ticks: a change within the current tick would not show, so a young time proves nothing.
         return None if time.time_ns() - changed_ns < TICK_NS else str(changed_ns)
 
@@ -190,6 +210,7 @@ class DirectoryStore:
         """See :class:`Store`."""
         self._executor.shutdown(wait=True)
         self._scratch.close()
+        self.changes.close()
 
     async def _in_thread(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: call(*args, **kwargs))
@@ -203,24 +224,53 @@ class DirectoryStore:
                 os.replace(temporary, target)
             finally:
                 temporary.unlink(missing_ok=True)
+        self.changes.tell()
 
     def _create(self, key: str, data: bytes) -> bool:
-        return _write_new(self._scratch.folder, self.root / key, data, self.root)
+        return write_new(self._scratch.folder, self.root / key, data, self.root, linked=self.changes.tell)
 
     def _keep_blob(self, spool: FileSpool, target: Path) -> None:
         with full_disk_named():
+            os.utime(spool.path)  # a blob is as old as its last use by a writer, and what is young is never removed
             spool.sync()
-            _make_folders(target.parent, self.root)
-            try:
-                os.link(spool.path, target)
-            except FileExistsError:
-                # Other bytes under this digest are a damaged blob, and the right ones take its place. The same bytes may have
-                # come a moment ago, and their name may not be durable yet: so the folder is synced in any case.
-                if target.stat().st_size != spool.size:
-                    replacement = self._scratch.new_path()
-                    os.link(spool.path, replacement)
-                    os.replace(replacement, target)
-            _sync_folder(target.parent)
+            make_folders(target.parent, self.root)
+            while True:
+                try:
+                    os.link(spool.path, target)
+                    break
+                except FileExistsError:
+                    if self._reuse_blob(spool, target):
+                        break
+            sync_folder(target.parent)
+
+    def _reuse_blob(self, spool: FileSpool, target: Path) -> bool:
+        """Rely on bytes that are there already; ``False`` if they have just been removed.
+
+        The same bytes may have come a moment ago, and their name may not be durable yet: so the caller syncs in any case.
+        """
+        try:
+            # Whoever removes a blob looks at its age and removes it under the same lock: either it sees that the blob is young
+            # again, or it was first, and we see that the blob is gone.
+            with locked(self.root, shared=True):
+                os.utime(target)
+            if target.stat().st_size == spool.size:
+                return True
+        except FileNotFoundError:
+            return False
+        # Other bytes under this digest are a damaged blob, and the right ones take its place.
+        replacement = self._scratch.new_path()
+        os.link(spool.path, replacement)
+        os.replace(replacement, target)
+        return True
+
+    def _touch(self, key: str) -> None:
+        path = self.root / key
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            with full_disk_named():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640))
 
     def _names(self, prefix: str) -> list[str]:
         try:
@@ -229,46 +279,5 @@ class DirectoryStore:
             return []
 
     def _delete(self, key: str) -> None:
-        path = self.root / key
-        path.unlink(missing_ok=True)
-
-
-def _write_new(scratch: Path, target: Path, data: bytes, root: Path | None = None) -> bool:
-    """Create ``target`` with ``data``, durably; ``False`` if it exists. ``root`` bounds which new folders are synced."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    temporary = scratch / f"{os.getpid()}-{os.urandom(8).hex()}"
-    with full_disk_named():
-        try:
-            with open(temporary, "xb", buffering=0) as file:
-                view = memoryview(data)
-                while view:
-                    view = view[file.write(view) :]
-                os.fsync(file.fileno())
-            _make_folders(target.parent, root or target.parent)
-            try:
-                os.link(temporary, target)
-            except FileExistsError:
-                return False
-            _sync_folder(target.parent)
-            return True
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _make_folders(folder: Path, root: Path) -> None:
-    """Create ``folder`` below ``root``, durably: a folder's name is kept by its parent, so that is synced too."""
-    missing = []
-    while folder != root and not folder.is_dir():
-        missing.append(folder)
-        folder = folder.parent
-    for folder in reversed(missing):
-        folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        (self.root / key).unlink(missing_ok=True)
+        self.changes.tell()

@@ -6,9 +6,11 @@ Keys are relative POSIX paths whose segments are safe file names (see :func:`seg
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import quote
 
 from nora.api import ByteSource, Spool
@@ -21,6 +23,7 @@ MAX_SEGMENT_BYTES = 255
 SHA256_PATTERN = re.compile(r"[0-9a-f]{64}\Z")
 
 
+@functools.lru_cache(maxsize=4096)
 def segment(name: str) -> str:
     """Any name as one segment of a key, reversibly.
 
@@ -45,11 +48,54 @@ def blob_key(sha256: str) -> str:
     return f"blobs/sha256/{sha256[:2]}/{sha256[2:]}"
 
 
+def used_key(registry: str, sha256: str) -> str:
+    """Key of the note that a registry uses a blob that came from an upstream.
+
+    >>> used_key("main", "ab" + "c" * 62)[:17]
+    'used/main/ab/cccc'
+    """
+    return f"used/{segment(registry)}/{sha256[:2]}/{sha256[2:]}"
+
+
+class ChangeMark(Protocol):
+    """Tells whether anything was changed in a store, by whichever process.
+
+    Every change of what is stored under keys counts, but not new blobs: their keys say what is in them.
+    """
+
+    def watch(self) -> bool:
+        """Begin; ``False`` if it is not possible here, which the log then says."""
+
+    def token(self) -> bytes | None:
+        """What differs from every earlier token after each change that has returned; ``None`` when that cannot be told now.
+
+        Whoever wants to know whether something that was looked at may have changed since takes a token *before* the look. It
+        costs next to nothing. Changes from outside of Nora do not show, nor may the last one of a process that was killed.
+        """
+
+    def checked_token(self) -> bytes | None:
+        """The same, after making sure that the store still is the one that is being watched. To be called once in a while."""
+
+
+class Step(NamedTuple):
+    """One change of the names below a prefix: its markers right before and right after, with nothing of Nora's in between.
+
+    ``after`` is ``None`` if the store cannot tell.
+    """
+
+    before: str
+    after: str | None
+
+
 class Store(Protocol):
     """What keeps the bytes. Every method may be called from many tasks and processes at once.
 
     All writing methods raise StorageFull when there is no room; nothing half-written is ever visible under a key.
     """
+
+    @property
+    def changes(self) -> ChangeMark | None:
+        """Tells whether anything has changed; ``None`` if this store cannot, such as one that other machines write to."""
 
     async def get(self, key: str) -> bytes | None:
         """The whole value, or ``None``."""
@@ -60,14 +106,29 @@ class Store(Protocol):
     async def create(self, key: str, data: bytes) -> bool:
         """Write durably if the key is absent; ``False`` if it was there (then nothing changed)."""
 
+    async def begin(self, key: str, data: bytes) -> Step | None:
+        """Like :meth:`create`, for the first key of a prefix of its own: nobody sees the prefix without it.
+
+        Returns how that changed the prefix above, or ``None`` if the key was there.
+        """
+
+    async def touch(self, key: str) -> None:
+        """Make sure that the key is there, without a value, and that its time is now."""
+
+    async def existing(self, keys: Iterable[str]) -> list[bool]:
+        """Which of many keys are there; they are made as they are looked at, off the event loop."""
+
     async def exists(self, key: str) -> bool:
         """Whether the key is there."""
 
     async def names(self, prefix: str) -> list[str]:
         """Names of the next segments below ``prefix``, in no order; empty when there is nothing."""
 
-    async def marker(self, prefix: str) -> str | None:
-        """Something that changes whenever :meth:`names` of this prefix does; ``None`` when that cannot be told right now."""
+    async def marker(self, prefix: str, known: str | None = None) -> str | None:
+        """Something that changes whenever :meth:`names` of this prefix does; ``None`` when that cannot be told right now.
+
+        ``known``: what this method or a :class:`Step` gave before; it can be told at any time that this is still so.
+        """
 
     async def delete(self, key: str) -> None:
         """Remove the key if it is there."""

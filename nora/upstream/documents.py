@@ -74,6 +74,8 @@ class UpstreamDocuments(ABC, Generic[T]):
         self._absent_until: BoundedCache[str, float] = BoundedCache(MAX_HEADS)
         self._flights = SingleFlight(tasks)
         self._down_until = 0.0
+        self.watcher: Callable[[str, bool], None] = lambda name, held: None
+        """Called with each name of which this process has stored an answer, or removed it (then with ``False``)."""
 
     @abstractmethod
     def request(self, name: str) -> UpstreamRequest | None:
@@ -282,6 +284,7 @@ class UpstreamDocuments(ABC, Generic[T]):
         if held is not None:
             log.warning("project was withdrawn upstream", extra={"project": project, "upstream": shown_url(self.upstream.url)})
             await self._store.delete(self._key(project))
+            self.watcher(project, False)
         self._heads.discard(project)
         self._parsed.discard(project)
         self._absent_until.put(project, self._clock() + negative_ttl(self._config.metadata_ttl))
@@ -290,6 +293,7 @@ class UpstreamDocuments(ABC, Generic[T]):
     async def _keep(self, project: str, head: Head, body: bytes) -> None:
         try:
             await self._store.put(self._key(project), encode(head, body))
+            self.watcher(project, True)
         except (StorageFull, OSError) as error:
             # It can be served all the same, as long as it is in memory.
             log.error("listing could not be kept", extra={"project": project, "error": str(error)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -43,6 +44,15 @@ def judge(*, validated_at: float | None, now: float, ttl_seconds: int) -> Freshn
         return Fresh()
     # In both directions: after the clock was set back an answer must not stay fresh until the old time has come again.
     return Fresh() if abs(now - validated_at) < ttl_seconds else Revalidate()
+
+
+def fresh_until(*, validated_at: float, ttl_seconds: int) -> float:
+    """When :func:`judge` will no longer say ``Fresh`` of an answer, if the clock is not set back.
+
+    >>> fresh_until(validated_at=1000.0, ttl_seconds=300), fresh_until(validated_at=1000.0, ttl_seconds=-1)
+    (1300.0, inf)
+    """
+    return validated_at + ttl_seconds if ttl_seconds >= 0 else math.inf
 
 
 def negative_ttl(ttl_seconds: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import msgspec
 
 from nora.api import Document, Listing, ProxyFormat, RelatedDocument, UpstreamRequest
+from nora.store.protocol import MAX_SEGMENT_BYTES, segment
 from nora.upstream.documents import UpstreamDocuments
+from nora.upstream.freshness import Fresh, fresh_until
 from nora.upstream.stored import Head
 
 MAX_LISTED_FILES = 40_000
@@ -41,6 +44,22 @@ class UpstreamListings(UpstreamDocuments[Listing]):
     def weigh(self, value: Listing) -> int:
         """See :class:`UpstreamDocuments`."""
         return 1 + len(value.files)
+
+    def stands_until(self, project: str, head: Head | None) -> float:
+        """Until when :meth:`head`, which has just given ``head``, will give it again without asking the upstream.
+
+        In seconds since the epoch, for a clock that is not set back; in the past if the upstream is asked each time.
+        """
+        if len(segment(project)) > MAX_SEGMENT_BYTES:
+            return math.inf
+        now = self._clock()
+        if head is None:
+            until = self._absent_until.get(project)
+            return until if until is not None and self._is_absent(project, now) else -math.inf
+        # Only the head that is remembered is given again; one that came from an outage is not fresh, nor one from the future.
+        if self._heads.get(project) is not head or not isinstance(self._judge(head, now), Fresh):
+            return -math.inf
+        return fresh_until(validated_at=head.validated_at, ttl_seconds=self._config.metadata_ttl)
 
     async def observed(self, project: str, held: Head | None, head: Head, value: Listing) -> Head:
         """Remember when files were first seen whose listing does not say when they were published."""

@@ -34,8 +34,17 @@ ALLOWED: dict[str, set[str]] = {
     "upstream": {"api", "lru", "metrics", "tasks", "store.protocol", "store.spool"},  # a download is read while its spool grows
     "registry": {"api", "clock", "metrics", "context", "lru", "tasks", "index", "store.protocol", "upstream"},
     "http": {"nora", "api", "context", "metrics", "auth.access", "config.errors", "registry.managed"},
+    "room": {
+        "api",
+        "index.manifest",
+        "store.durable",
+        "store.protocol",
+        "store.spool",
+        "upstream.pins",
+        "upstream.stored",
+    },  # like verify, it looks at the storage from outside
     "verify": {"api", "index.manifest", "store.protocol", "upstream.stored"},
-    "compose": {"nora", "api", "tasks", "auth", "config", "http", "index", "plugins", "registry", "store", "upstream"},
+    "compose": {"nora", "api", "tasks", "auth", "config", "http", "index", "plugins", "registry", "room", "store", "upstream"},
     "cli": {
         "nora",
         "api",
@@ -46,7 +55,9 @@ ALLOWED: dict[str, set[str]] = {
         "plugins",
         "http.runner",
         "store.directory",
+        "store.scratch",
         "compose",
+        "room",
         "verify",
     },
     "__main__": {"cli"},
@@ -55,7 +66,8 @@ ALLOWED: dict[str, set[str]] = {
 LAYERS = (
     {"__main__"},
     {"cli", "testing"},
-    {"compose", "verify"},
+    {"compose"},
+    {"verify", "room"},
     {"http", "auth", "registry", "upstream", "index", "store", "config", "plugins", "logs"},
     {"clock", "context", "lru", "tasks", "metrics"},
     {"api"},

@@ -22,6 +22,7 @@ Problems = Callable[..., list[str]]
         ("NORA_WORKERS", "3", "server", "workers", 3),
         ("NORA_BODY_LIMIT_MB", "7", "server", "body_limit_mb", 7),
         ("NORA_SHUTDOWN_TIMEOUT", "0", "server", "shutdown_timeout", 0),
+        ("NORA_PAGE_CACHE_MB", "0", "server", "page_cache_mb", 0),
         ("NORA_STORAGE_PATH", "/srv/nora", "storage", "path", "/srv/nora"),
         ("NORA_AUTH_ANONYMOUS_READ", "on", "auth", "anonymous_read", True),
         ("NORA_AUTH_HTPASSWD_FILE", "/etc/users", "auth", "htpasswd_file", "/etc/users"),

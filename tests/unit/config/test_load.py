@@ -147,7 +147,10 @@ def test_a_configuration_error_is_one_of_noras_errors() -> None:
         ("['a\\u000ab']\n", '"a\\\\u000ab": unknown table; known are server, storage, auth, tls, logging, pypi, registries'),
         ("[server]\npublic-url = ''", "server.public-url: unknown key; did you mean public_url?"),
         ("[server]\nPORT = 1", "server.PORT: unknown key; did you mean port?"),
-        ("[server.tls]", "server.tls: unknown key; known are host, port, public_url, workers, body_limit_mb, shutdown_timeout"),
+        (
+            "[server.tls]",
+            "server.tls: unknown key; known are host, port, public_url, workers, body_limit_mb, shutdown_timeout, page_cache_mb",
+        ),
         ("[pypi]\npage_tll = 1\nmetadata_tll = 1", "pypi.metadata_tll: unknown key; did you mean metadata_ttl?"),
     ],
 )
@@ -193,6 +196,7 @@ def test_wrong_types_are_refused(problems: Problems, toml: str, problem: str) ->
         ("body_limit_mb = 0", "body_limit_mb: must be 1 or more"),
         ("workers = 0", 'workers: must be 1 or more, or "auto"'),
         ("shutdown_timeout = -1", "shutdown_timeout: must be 0 or more seconds"),
+        ("page_cache_mb = -1", "page_cache_mb: must be 0 or more; 0 turns the cache off"),
         ("host = ''", "host: '' is not an address or host name; a port goes into port"),
         ("host = '127.0.0.1:80'", "host: '127.0.0.1:80' is not an address or host name; a port goes into port"),
         ("host = '[::1]'", "host: '[::1]' is not an address or host name; a port goes into port"),

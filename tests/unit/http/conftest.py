@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import uvloop
+from sanic.response import text
 
-from nora.api import RegistryBlueprint
+from nora.api import NotFound, Page, RegistryBlueprint
 from nora.auth.access import Access
+from nora.context import Standing, current_request
 from nora.http.app import Mount, Readiness, build_app
 from nora.http.dispatch import Dispatcher
+from nora.http.fast import HeldPages
 from nora.http.runner import listening_socket, serve
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -146,15 +150,17 @@ class Server:
         access: Access | None = None,
         body_limit_bytes: int = 1024 * 1024,
         shutdown_seconds: float = 5,
+        held: HeldPages | None = None,
     ) -> None:
         self.readiness = Readiness()
         self.sock = listening_socket("127.0.0.1", 0)
         self.port: int = self.sock.getsockname()[1]
         self._connections: list[Connection] = []
         self._started = threading.Event()
-        dispatcher = Dispatcher(access or Access(False, False, ()), access_log_enabled=True)
+        dispatcher = Dispatcher(access or Access(False, False, ()), access_log_enabled=True, held=held)
         mounts = [Mount("main", "/", blueprint.routes)]
         app = build_app(mounts, dispatcher, self.readiness, body_limit_bytes=body_limit_bytes)
+        self.app = app
 
         async def main() -> None:
             self.loop = asyncio.get_running_loop()
@@ -240,6 +246,110 @@ class Source:
 
     async def aclose(self) -> None:
         self.closed += 1
+
+
+class Shelf:
+    """Pages by name with what they rest on, as a registry would have them, at ``/page/<name>``.
+
+    Others at ``/lone/<name>``, of which nobody says what they rest on; at ``/copied/<name>``, which are not the pages that were asked for;
+    and at ``/chosen/<name>``, which rest on more than themselves.
+
+    Attributes:
+        token: The store's.
+        renewed: How often a standing was renewed.
+        made: How often a handler was asked.
+        seconds: For how long standings are made.
+    """
+
+    def __init__(self) -> None:
+        self.pages: dict[str, Page] = {}
+        self.token: bytes | None = b"token-00"
+        self.renewed = self.made = 0
+        self.seconds = 3600.0
+        self.blueprint = RegistryBlueprint()
+        self.blueprint.read("/page/<name>")(self._page)
+        self.blueprint.read("/lone/<name>")(self._lone)
+        self.blueprint.read("/copied/<name>")(self._copied)
+        self.blueprint.read("/chosen/<name>")(self._chosen)
+        self.blueprint.write("/echo", methods=["PUT", "POST"])(self._echo)
+        self.blueprint.write("/ignored", stream=True)(self._ignored)
+        self.blueprint.write("/written", methods=["GET"])(self._page_of_a_writer)
+
+    def put(self, name: str, body: bytes, **fields: Any) -> None:
+        """A page from now on; what rested on the one before stands until somebody looks."""
+        compressed = gzip.compress(body, mtime=0) if len(body) >= 1024 else None
+        self.pages[name] = Page(body, "text/plain", vary=("Accept",), gzip_body=compressed, **fields)
+
+    def change(self) -> None:
+        """Something has changed in the store."""
+        self.token = os.urandom(8)
+
+    def held(self, max_bytes: int = 64 * 1024 * 1024, **options: Any) -> HeldPages:
+        return HeldPages(max_bytes, lambda: self.token, **{"logs": True, "secret": False, **options})
+
+    def standing(self, name: str, page: Page) -> Standing | None:
+        if self.token is None:
+            return None
+        now = time.time()
+        return Standing(page, self.token, now, now + self.seconds, lambda: self._renew(name, page))
+
+    def _renew(self, name: str, page: Page) -> Standing | None:
+        self.renewed += 1
+        return self.standing(name, page) if self.pages.get(name) is page else None
+
+    async def _page(self, request: Any, name: str) -> Page:
+        self.made += 1
+        page = self.pages.get(name)
+        if page is None:
+            raise NotFound("page", name)
+        reliance = current_request.get().reliance
+        if reliance is not None and (standing := self.standing(name, page)) is not None:
+            reliance.questions += 1
+            reliance.standings.append(standing)
+        return page
+
+    async def _lone(self, request: Any, name: str) -> Page:
+        self.made += 1
+        return self.pages[name]
+
+    async def _copied(self, request: Any, name: str) -> Page:
+        return replace(await self._page(request, name))
+
+    async def _chosen(self, request: Any, name: str) -> Page:
+        if (reliance := current_request.get().reliance) is not None:
+            reliance.questions += 1
+        return await self._page(request, name)
+
+    async def _page_of_a_writer(self, request: Any) -> Page:
+        return await self._page(request, "small")
+
+    async def _echo(self, request: Any) -> Any:
+        return text(request.body.decode())
+
+    async def _ignored(self, request: Any) -> Any:
+        return text("did not look")
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    made = Shelf()
+    made.put("empty", b"")
+    made.put("small", b"small page\n")
+    made.put("middle", b"middle page\n" * 400, headers={"x-pypi-last-serial": "7", "x-odd": "\u00fc\r\nx: y"})
+    made.put("large", b"large page\n" * 6000)
+    made.put("huge", b"huge page\n" * 170_000)
+    return made
+
+
+@pytest.fixture
+def hits() -> Callable[[Any], int]:
+    """How many requests a server answered from its cache so far, by its own account."""
+
+    def count(server: Any) -> int:
+        lines = server.ask("GET", "/metrics").body.decode().splitlines()
+        return sum(int(float(line.split()[-1])) for line in lines if line.startswith("nora_page_cache_hits_total"))
+
+    return count
 
 
 @pytest.fixture

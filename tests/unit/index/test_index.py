@@ -42,7 +42,6 @@ async def serials(store, folder: str = "index/r/p") -> list[str]:
 async def test_an_unknown_project_is_none_and_leaves_no_trace(store, index):
     assert await index.newest("p") is None
     assert await index.newest("p") is None
-    assert await index.projects() == ([], {})
     assert not (store.root / "index").exists()
 
 
@@ -98,11 +97,11 @@ async def test_a_step_is_called_again_with_what_the_faster_writer_stored(store, 
         def __getattr__(self, name):
             return getattr(store, name)
 
-        async def create(self, key, data):
+        async def begin(self, key, data):
             if not created.is_set():
                 await other.change("p", adding("fast.txt"))
                 created.set()
-            return await store.create(key, data)
+            return await store.begin(key, data)
 
     def step(current: Manifest | None, serial: int) -> Manifest:
         seen.append((names(current), serial))
@@ -118,7 +117,7 @@ async def test_a_step_may_find_that_nothing_is_to_be_changed(store, index):
     assert (await index.change("p", lambda current, serial: None)).serial == 1
     assert await index.change("q", lambda current, serial: None) is None
     assert await serials(store) == ["000000000001.json"]
-    assert await index.projects() == (["p"], {})
+    assert await store.names("index/r") == ["p"]
 
 
 async def test_what_a_step_raises_is_passed_on_and_changes_nothing(store, index):
@@ -138,7 +137,7 @@ async def test_a_full_disk_is_passed_on_and_the_next_change_works(store, index, 
         raise StorageFull
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "create", full)
+        patch.setattr(store, "begin", full)
         with pytest.raises(StorageFull):
             await index.change("p", adding("1.txt"))
     assert await index.newest("p") is None
@@ -167,7 +166,32 @@ async def test_registries_and_projects_are_apart(store, index):
     assert await index.newest("q") is None
     await index.change("../r/p", adding("2.txt"))
     assert names(await index.newest("p")) == ["1.txt"]
-    assert sorted((await index.projects())[0]) == ["%2E.%2Fr%2Fp", "p"]
+    assert sorted(await store.names("index/r")) == ["%2E.%2Fr%2Fp", "p"]
+
+
+async def test_who_watches_is_told_of_each_project_that_begins_here_and_how_that_changed_the_folder(store, index):
+    told = []
+    index.watch(lambda project, step: told.append((project, step)))
+    await index.change("p", adding("1.txt"))
+    await index.change("p", adding("2.txt"))
+    await Index(store, "r").change("elsewhere", adding("1.txt"))
+    await index.change("q", adding("1.txt"))
+    assert [project for project, _ in told] == ["p", "q"]
+    first, second = (step for _, step in told)
+    assert first.before != first.after != second.before != second.after  # in between was another's
+    assert await store.marker("index/r", second.after) == second.after
+
+
+async def test_a_folder_without_its_first_manifest_is_no_project_and_can_become_one(store, index):
+    for folder in ("empty", "stray"):
+        (store.root / "index/r" / folder).mkdir(parents=True)
+    (store.root / "index/r/stray/notes.txt").write_bytes(b"x")
+    await index.change("p", adding("1.txt"))
+    assert await index.begun(["p", "empty", "stray", "unknown"]) == [True, False, False, False]
+    for project in ("empty", "stray"):
+        assert (await index.change(project, adding("1.txt"))).serial == 1
+    assert await index.begun(["empty", "stray"]) == [True, True]
+    assert (await Index(store, "r").newest("stray")).serial == 1
 
 
 @pytest.mark.parametrize(

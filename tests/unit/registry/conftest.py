@@ -103,6 +103,7 @@ class World:
             refusal=refusal,
             read_body=pieces,
             merge_upstream=merge_upstream,
+            clock=self.clock,
         )
 
     async def publish(

@@ -34,6 +34,7 @@ from nora.registry.journal import Journal
 from nora.registry.publish import Publisher
 from nora.registry.registry import HostRegistry
 from nora.registry.sources import Source
+from nora.store.protocol import Step
 from nora.tasks import SingleFlight
 from nora.upstream.client import Upstream
 from nora.upstream.downloads import Downloads
@@ -647,15 +648,15 @@ async def test_history_is_the_newest_first_and_bounded(worker, upstreams):
 async def test_a_change_that_was_stored_in_both_places_is_told_once(worker, upstreams, store, monkeypatch):
     offered(upstreams, File(name="x-1", version="1"))
     one, other = worker(UP), worker(UP)
-    create = store.create
+    begin = store.begin
 
-    async def first_the_other(storage_key: str, data: bytes) -> bool:
+    async def first_the_other(storage_key: str, data: bytes) -> Step | None:
         if storage_key.startswith("overlay/"):
-            monkeypatch.setattr(store, "create", create)
+            monkeypatch.setattr(store, "begin", begin)
             await other.publish("x-1", b"own", version="1")
-        return await create(storage_key, data)
+        return await begin(storage_key, data)
 
-    monkeypatch.setattr(store, "create", first_the_other)
+    monkeypatch.setattr(store, "begin", first_the_other)
     await one.curator.yank("x", ONE, "broken")
     assert [(entry.hosted, entry.event.action) for entry in await one.curator.history("x", 10)] == [
         (True, "yank"),
@@ -741,14 +742,14 @@ async def test_a_sink_that_fails_changes_nothing(store, worker):
 async def test_a_yank_between_the_look_at_the_overlay_and_the_first_manifest_is_not_lost(worker, upstreams, store, monkeypatch):
     offered(upstreams, File(name="x-1", version="1"))
     one, other = worker(UP), worker(UP)
-    create = store.create
+    begin = store.begin
 
-    async def first_the_yank(storage_key: str, data: bytes) -> bool:
+    async def first_the_yank(storage_key: str, data: bytes) -> Step | None:
         if storage_key.startswith("index/"):
-            monkeypatch.setattr(store, "create", create)
+            monkeypatch.setattr(store, "begin", begin)
             assert await other.curator.yank("x", ONE, "broken") is not None
-        return await create(storage_key, data)
+        return await begin(storage_key, data)
 
-    monkeypatch.setattr(store, "create", first_the_yank)
+    monkeypatch.setattr(store, "begin", first_the_yank)
     await one.publish("x-1", b"own", version="1")
     assert await one.yanked() == await other.yanked() == {"x-1": "broken"}

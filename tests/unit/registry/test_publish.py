@@ -222,15 +222,11 @@ async def test_a_full_disk_publishes_nothing_and_leaves_no_name(world, registry,
 
 
 async def test_a_disk_that_is_full_when_the_manifest_comes_leaves_no_empty_project(world, registry, monkeypatch):
-    link = os.link
-
-    def full_for_manifests(source, target, **kwargs):
-        if "/index/" in str(target):
-            raise OSError(errno.ENOSPC, "full")
-        link(source, target, **kwargs)
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "link", full_for_manifests)
+        patch.setattr(os, "rename", full)
         with pytest.raises(StorageFull):
             await world.publish(registry, "x", "x-1", b"data")
     # HTML-3: what the list of projects names has a page.
@@ -245,7 +241,7 @@ async def test_a_publish_that_is_cancelled_in_its_middle_can_be_repeated(world, 
         await never.wait()
 
     with monkeypatch.context() as patch:
-        patch.setattr(world.store, "create", slow)
+        patch.setattr(world.store, "begin", slow)
         working = asyncio.create_task(world.publish(registry, "x", "x-1", b"data"))
         await asyncio.wait_for(reached.wait(), 5)
         working.cancel()

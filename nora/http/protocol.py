@@ -1,0 +1,84 @@
+"""Sanic's connections, with a look at the prepared answers (``fast.py``) before anything else.
+
+This relies on a few things of Sanic's that are not documented: ``_http`` is the request cycle of a connection, and its ``request`` is
+``None`` from the moment when it is ready for the next request; ``recv_buffer`` holds what has arrived and was not read yet; ``_time`` is
+when something last happened. ``tests/unit/http/test_fast_connections.py`` guards them.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sanic.http.constants import Stage
+from sanic.server.protocols.http_protocol import HttpProtocol
+
+from nora.http.fast import MAX_HEAD_BYTES, HeldPages, is_secure
+
+LEAVING_SECONDS = 10.0
+"""How often a connection is looked after whose client takes its time."""
+
+
+class HeldProtocol(HttpProtocol):
+    """Sanic's protocol, with a look at the prepared answers before it. They are in ``app.ctx.held_pages``.
+
+    To Sanic the connection is idle when such an answer is written, but a slow client may not have read it for long: as long as
+    it reads, neither idleness nor a stop cuts it off.
+    """
+
+    __slots__ = ("_begun", "_held", "_left", "_plain")
+
+    def __init__(self, **parts: Any) -> None:
+        super().__init__(**parts)
+        self._held: HeldPages = self.app.ctx.held_pages
+        self._http = None
+        self._begun = self._plain = False
+        self._left = 0
+
+    def connection_made(self, transport: Any) -> None:
+        """See :class:`asyncio.Protocol`."""
+        super().connection_made(transport)  # type: ignore[no-untyped-call]
+        self._plain = not is_secure(transport)
+
+    def _setup_connection(self, *args: Any, **kwargs: Any) -> None:
+        super()._setup_connection(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._http.request = None
+        self._begun = True
+
+    def data_received(self, data: bytes) -> None:
+        """See :class:`asyncio.Protocol`."""
+        http, transport = self._http, self.transport
+        if (
+            # Between requests: the one before is over, and Sanic waits for the first byte of the next, or has not begun to.
+            (not self._begun if http is None else http.request is None)
+            and self._plain
+            and transport is not None
+            and not self.recv_buffer
+            and len(data) <= MAX_HEAD_BYTES
+            # A client that asks and does not read gets its answers the usual way, which waits for it.
+            and not transport.get_write_buffer_size()
+            and self._held.serve(data, self)
+        ):
+            self._time = time.monotonic()
+            return
+        super().data_received(data)
+
+    def check_timeouts(self) -> None:
+        """Sanic's check, which this connection is not ready for while its last answer is leaving."""
+        if left := self._leaving():
+            if left != self._left:
+                self._left, self._time = left, time.monotonic()
+            if time.monotonic() - self._time <= self.response_timeout:
+                self._callback_check_timeouts = self.loop.call_later(LEAVING_SECONDS, self.check_timeouts)
+                return
+        super().check_timeouts()  # type: ignore[no-untyped-call]
+
+    def close_if_idle(self) -> bool:
+        """Close the connection if nothing is on its way in either direction; whether it was closed."""
+        return False if self._leaving() else bool(super().close_if_idle())
+
+    def _leaving(self) -> int:
+        """Bytes of a complete answer that the client has not taken yet."""
+        http, transport = self._http, self.transport
+        idle = not self._begun if http is None else http.stage is Stage.IDLE
+        return transport.get_write_buffer_size() if idle and transport is not None and not transport.is_closing() else 0

@@ -1,0 +1,133 @@
+"""Files and folders that appear whole and stay, and the lock for what processes have to do one after another."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nora.store.protocol import Step
+from nora.store.spool import full_disk_named
+
+
+def write_new(
+    scratch: Path, target: Path, data: bytes, root: Path | None = None, *, linked: Callable[[], None] = lambda: None
+) -> bool:
+    """Create ``target`` with ``data``, durably; ``False`` if it exists.
+
+    ``root`` bounds which new folders are synced; ``linked`` is called when the file is visible.
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    temporary = scratch / f"{os.getpid()}-{os.urandom(8).hex()}"
+    with full_disk_named():
+        try:
+            _write(temporary, data)
+            make_folders(target.parent, root or target.parent)
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+            linked()  # before the sync, which takes milliseconds: others see the file already
+            sync_folder(target.parent)
+            return True
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def begin(scratch: Path, target: Path, data: bytes, root: Path, *, linked: Callable[[], None]) -> Step | None:
+    """Create ``target`` in a folder of its own, durably; ``None`` if it exists. ``linked`` is called when it is visible.
+
+    The folder is made elsewhere and moved into its place, so nobody ever sees it empty. Its parent's modification time is set to a
+    value that it never had: without that, two changes within one tick of the file system's clock would look like one.
+    """
+    parent, prepared = target.parent.parent, scratch / f"{os.getpid()}-{os.urandom(8).hex()}"
+    with full_disk_named():
+        try:
+            prepared.mkdir()
+            _write(prepared / target.name, data)
+            sync_folder(prepared)
+            make_folders(parent, root)
+            with locked(root):
+                before = os.stat(parent).st_mtime_ns
+                if not _take_place(prepared, target):
+                    return None
+                after = _stamp(parent, before)
+            linked()  # before the sync, as above
+            sync_folder(parent)
+            return Step(str(before), None if after is None else str(after))
+        finally:
+            (prepared / target.name).unlink(missing_ok=True)
+            if prepared.is_dir():
+                prepared.rmdir()
+
+
+@contextmanager
+def locked(root: Path, *, shared: bool = False) -> Iterator[None]:
+    """Only one process or thread at a time, or only those that share; to be held for microseconds.
+
+    The lock is on the file that every store has, so it can be taken on a full disk, too.
+    """
+    descriptor = os.open(root / "FORMAT", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def make_folders(folder: Path, root: Path) -> None:
+    """Create ``folder`` below ``root``, durably: a folder's name is kept by its parent, so that is synced too."""
+    missing = []
+    while folder != root and not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "xb", buffering=0) as file:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
+        os.fsync(file.fileno())
+
+
+def _take_place(prepared: Path, target: Path) -> bool:
+    try:
+        # Takes the place of an empty folder, too, such as one of a copy that was broken off.
+        os.rename(prepared, target.parent)
+        return True
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    try:
+        os.link(prepared / target.name, target)
+    except FileExistsError:
+        return False
+    sync_folder(target.parent)
+    return True
+
+
+def _stamp(folder: Path, before: int) -> int | None:
+    """Give a folder a modification time that it never had; ``None`` if that cannot be done or seen here."""
+    stamp = max(time.time_ns(), before + 1)
+    try:
+        os.utime(folder, ns=(stamp, stamp))
+    except OSError:
+        return None  # it belongs to another user
+    return stamp if os.stat(folder).st_mtime_ns == stamp else None
