@@ -1,0 +1,1 @@
+"""Measures Nora beside nginx and other package indexes, on one machine and in one run: ``python -m benchmarks``."""
