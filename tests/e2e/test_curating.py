@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -442,6 +443,8 @@ def test_at_a_terminal_a_deletion_is_asked_about(tmp_path: Path, typed: str, sta
         (tmp_path / "config.toml").write_text(HOSTED_ONLY)
         pid, terminal = pty.fork()
         if pid == 0:
+            # A shell starts what runs in its background with breaks ignored, and that is inherited.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.chdir(tmp_path)
             arguments = ["-m", "nora", "delete", "--storage", str(store), "pypi", "demo", "1.0"]
             os.execv(sys.executable, [sys.executable, *arguments])
