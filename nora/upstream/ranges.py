@@ -107,7 +107,7 @@ class RemoteFile:
     upstream: Upstream
     file: File
     timeout_seconds: float
-    size: int | None = None
+    size: int | None = field(init=False)
     validator: str = field(default="", init=False)
     received: int = field(default=0, init=False)
 
@@ -147,6 +147,12 @@ class RemoteFile:
         first, last, size = map(int, match.groups())
         if self.size is not None and size != self.size:
             raise self._wrong(f"offers {size} bytes, {self.size} were announced")
+        etag = answer.headers.get("etag", "")
+        # RFC 9110 13.1.5: only a strong tag says whether two parts are of the same file.
+        if etag.startswith('"'):
+            if self.validator not in ("", etag):
+                raise self._wrong("changed while it was read")
+            self.validator = etag
         start, stop = span(wish, size)
         # A suffix may be longer than what was wished for of it.
         stop = size if self.size is None and wish.start < 0 else stop
@@ -161,9 +167,6 @@ class RemoteFile:
         if len(data) != stop - start:
             raise self._wrong(f"sent {len(data)} bytes instead of {stop - start}")
         self.size = size
-        etag = answer.headers.get("etag", "")
-        # RFC 9110 13.1.5: only a strong tag says that two parts are of the same file.
-        self.validator = etag if etag.startswith('"') else self.validator
         return Part(start, bytes(data[: span(wish, size)[1] - start]), size)
 
     def _wrong(self, reason: str) -> UpstreamInvalid:

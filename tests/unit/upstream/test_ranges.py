@@ -136,6 +136,17 @@ async def test_parts_of_a_file_that_changes_meanwhile_are_not_mixed(upstreams, u
     assert asked == [None, '"one"']
 
 
+async def test_a_part_with_another_strong_tag_is_of_another_file(upstreams, upstream_client):
+    # RFC 9110 13.1.5: a server that ignores If-Range sends a part of what is there now, which may be as long as what was.
+    tags = iter(['"one"', '"two"'])
+
+    def careless(request: httpx.Request) -> httpx.Response:
+        return Server(etag=next(tags))(request)
+
+    with pytest.raises(UpstreamInvalid, match="changed while it was read"):
+        await run(upstreams, upstream_client, careless, Read(-10, 10), Read(0, 10))
+
+
 async def test_a_weak_tag_is_no_proof_and_is_not_sent(upstreams, upstream_client):
     server = Server(etag='W/"one"')
     seen = []
