@@ -259,7 +259,10 @@ class Files:
         pins = await owned.source.pins.of(project)
         expected = Owned(owned.source, owned.head, pins).completed(file).sidecars.get(suffix)
         stated = expected.digests.get("sha256") if expected is not None else None
-        if stated == actual.sha256 or (expected is None and actual.refusal):
+        if stated == actual.sha256:
+            return
+        # What our reader refuses says nothing about what others found in the file, so only a finding of our own is taken back.
+        if actual.refusal and (expected is None or not expected.derived):
             return
         if stated is not None:
             metrics.INTEGRITY_ERRORS.labels(self._registry, "sidecar").inc()
@@ -272,7 +275,7 @@ class Files:
                     "actual": actual.sha256 or actual.refusal,
                 },
             )
-        elif expected is not None and not expected.derived and not actual.refusal:
+        elif expected is not None and not expected.derived:
             return  # announced without a digest and not fetched yet, so nothing was said that could be wrong
         await self._pin_sidecar(project, file, suffix, owned, actual.sha256, actual.size, refusal=actual.refusal)
 

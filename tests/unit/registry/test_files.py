@@ -211,6 +211,21 @@ async def test_a_right_announcement_of_the_upstream_stays_as_it_is(world, serve,
     assert await sidecar(registry) == announced
 
 
+async def test_what_we_cannot_read_is_no_reason_to_withdraw_an_announcement(world, serve, read, caplog):
+    # META-9: the upstream's tools may read what ours refuse, so its word stays.
+    announced = Sidecar(url=f"{A}files/x-1.w.meta", digests={"sha256": hashlib.sha256(b"inside").hexdigest()})
+    serve(b"#" * 500, sidecars={".meta": announced})
+    world.upstreams.answers[f"{A}files/x-1.w.meta"] = b"inside"
+    registry = world.registry(A)
+    with caplog.at_level(logging.ERROR):
+        await read(await registry.open("x", "x-1.w"))
+        await settled(world)
+    assert caplog.text == ""
+    for worker in (registry, world.registry(A)):
+        assert await sidecar(worker) == announced
+        assert await read(await worker.open("x", "x-1.w", sidecar=".meta")) == b"inside"
+
+
 async def test_a_replaced_file_is_read_anew(world, serve, read):
     serve()
     registry = world.registry(A, metadata_ttl=0)
