@@ -13,6 +13,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+MAX_CACHE_GB = 1_000_000_000
+"""More than any disk has, and still a number of bytes."""
+
 
 class Secret:
     """A text that does not show itself.
@@ -106,6 +109,8 @@ class ProxyConfig(RegistryConfig, frozen=True, kw_only=True):
             yield "metadata_ttl", "must be -1 (for ever), 0 (always ask) or a number of seconds"
         if self.cache_max_gb < 0:
             yield "cache_max_gb", "must be 0 (no limit) or more"
+        if self.cache_max_gb > MAX_CACHE_GB:
+            yield "cache_max_gb", f"must be at most {MAX_CACHE_GB}; 0 is no limit"
 
 
 def url_problem(url: Any) -> str | None:

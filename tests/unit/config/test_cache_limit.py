@@ -25,6 +25,7 @@ def test_there_is_none_unless_it_is_asked_for(configure: Callable[..., Any]) -> 
     ("text", "reason"),
     [
         ("-1", "must be 0 (no limit) or more"),
+        ("1e300", "must be at most 1000000000; 0 is no limit"),
         ("nan", "must be a number, and finite"),
         ("inf", "must be a number, and finite"),
         ('"1"', "must be a number, not a text"),
