@@ -26,10 +26,6 @@ from nora.store.directory import DirectoryStore
 DECLINED = 1
 
 
-class NoStorage(NoraError):
-    """There is nothing at the storage's path, and a change is no reason to make it."""
-
-
 class NotConfirmed(NoraError):
     """Nobody is there to be asked whether this is really meant."""
 
@@ -53,10 +49,8 @@ class Place:
         settings, plugins = settings_and_plugins(config, overrides)
         # The result is one line on standard output, which says what the log would.
         logging.getLogger().setLevel(logging.WARNING)
-        root = Path(settings.storage.path)
-        if not root.is_dir():
-            raise NoStorage(f"{root}: there is no storage")
-        DirectoryStore.check_format(root)
+        # A change is no reason to make a storage.
+        DirectoryStore.check_format(Path(settings.storage.path))
         return cls(settings, plugins, registry, project)
 
     @asynccontextmanager

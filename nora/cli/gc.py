@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 
-from nora.api import NoraError
 from nora.cli.serve import settings_and_plugins
 from nora.compose import cache_limits, listing_parsers
 from nora.room.blobs import Tally
@@ -22,10 +21,6 @@ from nora.store.scratch import remove_abandoned
 DAY_SECONDS = 24 * 3600
 
 
-class NoStorage(NoraError):
-    """There is nothing at the storage's path."""
-
-
 def run(config: str | None, overrides: Mapping[str, str], *, dry_run: bool, keep_deleted_days: int) -> None:
     """Remove what nobody needs, and say what and how much.
 
@@ -34,8 +29,6 @@ def run(config: str | None, overrides: Mapping[str, str], *, dry_run: bool, keep
     """
     settings, plugins = settings_and_plugins(config, overrides)
     root = Path(settings.storage.path)
-    if not root.is_dir():
-        raise NoStorage(f"{root}: there is no storage")
     DirectoryStore.check_format(root)
     limits, parsers, now = cache_limits(settings), listing_parsers(settings, plugins), time.time()
     result = Collected()

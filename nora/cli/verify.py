@@ -16,9 +16,6 @@ def run(config: str | None, overrides: Mapping[str, str]) -> int:
     """Read everything and report; 1 if anything is wrong."""
     settings, _ = settings_and_plugins(config, overrides)
     root = Path(settings.storage.path)
-    if not root.is_dir():
-        click.echo(f"nora: {root}: there is no storage", err=True)
-        return 2
     DirectoryStore.check_format(root)
     report = verify_storage(root)
     for problem in report.problems:

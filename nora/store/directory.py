@@ -108,8 +108,10 @@ class DirectoryStore:
         """Make sure that ``root`` is a store that this Nora can read.
 
         Raises:
-            StoreError: it is not.
+            StoreError: it is not, or there is nothing.
         """
+        if not root.is_dir():
+            raise StoreError(f"{root}: there is no storage; give its directory with --storage or storage.path")
         try:
             found = msgspec.json.decode((root / "FORMAT").read_bytes(), type=dict[str, int])
         except (OSError, msgspec.MsgspecError) as error:

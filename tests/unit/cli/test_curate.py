@@ -158,7 +158,8 @@ def test_what_cannot_be_done_is_one_line_and_changes_nothing(run, storage, argum
 
 
 def test_a_storage_that_is_not_there_is_not_made(run, tmp_path):
-    assert complained(run("yank", "pypi", "demo", "1.0", storage="elsewhere")) == f"{tmp_path}/elsewhere: there is no storage"
+    hint = "there is no storage; give its directory with --storage or storage.path"
+    assert complained(run("yank", "pypi", "demo", "1.0", storage="elsewhere")) == f"{tmp_path}/elsewhere: {hint}"
     assert not (tmp_path / "elsewhere").exists()
     (tmp_path / "empty").mkdir()
     assert "is no storage of Nora's" in complained(run("status", "pypi", "demo", storage="empty"))

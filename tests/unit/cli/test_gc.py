@@ -104,7 +104,8 @@ def test_a_manifest_that_cannot_be_read_is_one_line_and_nothing_is_removed(disk,
 
 def test_where_there_is_no_storage_none_is_made(run, tmp_path):
     done = run(storage="nowhere")
-    assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"nora: {tmp_path}/nowhere: there is no storage\n")
+    hint = "there is no storage; give its directory with --storage or storage.path"
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"nora: {tmp_path}/nowhere: {hint}\n")
     assert not (tmp_path / "nowhere").exists()
 
 
