@@ -97,6 +97,9 @@ class Registry(ABC, Generic[ConfigT]):
         ``render`` is called only when the listing has changed, maybe in a thread, so it must be pure: the same listing gives the
         same bytes. Representations are told apart by ``content_type`` and ``variant``. ``fields`` gives further response fields.
 
+        A request with the same head may get the same answer without the handler being called, so a handler chooses the page by
+        nothing but the head of the request, without its X-Request-ID.
+
         Raises:
             NotFound, UpstreamError: as :meth:`listing`.
         """
