@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -25,7 +26,7 @@ POLL_SECONDS = 0.005
 HREF = re.compile(r'href="([^"#]+)')
 
 
-class Server:
+class Server(ABC):
     """A server that runs while it is entered.
 
     Attributes:
@@ -46,15 +47,17 @@ class Server:
         self.port = 0
         self.start_seconds = 0.0
 
+    @abstractmethod
     def __enter__(self) -> Self:
-        raise NotImplementedError
+        """Start it; it answers from then on."""
 
+    @abstractmethod
     def __exit__(self, *_: object) -> None:
-        raise NotImplementedError
+        """Stop it."""
 
+    @abstractmethod
     def roots(self) -> list[int]:
         """Process ids of what was started; all that descends from them counts, too."""
-        raise NotImplementedError
 
     def page(self, project: str, form: str, *, gzip: bool = False) -> Request:
         """A project's page."""
@@ -118,9 +121,9 @@ class Program(Server):
         self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def command(self) -> list[str]:
         """What to run so that it listens on ``self.port`` and stays in the foreground."""
-        raise NotImplementedError
 
     def environ(self) -> Mapping[str, str]:
         """Further environment variables."""
