@@ -198,6 +198,21 @@ async def test_a_folder_that_somebody_removed_is_no_longer_listed(world, worker)
     assert await worker.shown() == ["x"]
 
 
+def held_up(world, monkeypatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """Hold up each look at the folder of what is hosted: set when it has been read, and to be set for it to go on."""
+    names, reading, go_on = world.store.names, asyncio.Event(), asyncio.Event()
+
+    async def waiting(prefix: str) -> list[str]:
+        listed = await names(prefix)
+        if prefix == "index/main":
+            reading.set()
+            await go_on.wait()
+        return listed
+
+    monkeypatch.setattr(world.store, "names", waiting)
+    return reading, go_on
+
+
 async def test_those_who_ask_together_share_one_look_and_get_the_same(world, worker, reads):
     await Worker(world).begin("x")
     answers = await asyncio.gather(*(worker.names.current() for _ in range(50)))
@@ -209,16 +224,7 @@ async def test_who_asks_during_a_look_gets_what_was_there_when_they_asked(world,
     # HTTP-9, MULTI-3: a look that has begun before an upload must not answer who asks after it.
     other = Worker(world)
     await other.begin("first")
-    names, reading, go_on = world.store.names, asyncio.Event(), asyncio.Event()
-
-    async def held_up(prefix):
-        listed = await names(prefix)
-        if prefix == "index/main":
-            reading.set()
-            await go_on.wait()
-        return listed
-
-    monkeypatch.setattr(world.store, "names", held_up)
+    reading, go_on = held_up(world, monkeypatch)
     early = asyncio.create_task(worker.shown())
     await reading.wait()
     await other.begin("second")
@@ -269,16 +275,7 @@ async def test_who_asks_while_names_are_made_does_not_get_those_from_before(work
 
 
 async def test_what_begins_here_during_a_look_is_not_lost(world, worker, monkeypatch):
-    names, reading, go_on = world.store.names, asyncio.Event(), asyncio.Event()
-
-    async def held_up(prefix):
-        listed = await names(prefix)
-        if prefix == "index/main":
-            reading.set()
-            await go_on.wait()
-        return listed
-
-    monkeypatch.setattr(world.store, "names", held_up)
+    reading, go_on = held_up(world, monkeypatch)
     early = asyncio.create_task(worker.shown())
     await reading.wait()
     await worker.begin("x")
