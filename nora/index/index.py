@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from weakref import WeakValueDictionary
 
-from nora.api import File
+from nora.api import File, Spool
 from nora.index.manifest import Manifest, decode
 from nora.lru import BoundedCache
 from nora.store.protocol import MAX_SEGMENT_BYTES, Step, Store, segment
@@ -52,11 +52,13 @@ class Index:
         folder = self._folder(project)
         return None if folder is None else await self._read(folder, serial)
 
-    async def change(self, project: str, step: Callable[[Manifest | None, int], Manifest | None]) -> Manifest | None:
+    async def change(
+        self, project: str, step: Callable[[Manifest | None, int], Manifest | None], blobs: Sequence[Spool] = ()
+    ) -> Manifest | None:
         """Apply ``step`` to the newest manifest and store the result.
 
         ``step`` gets the newest manifest and the serial to give to the next one. It is called again when another writer was
-        first. It may return ``None``: nothing to change.
+        first. It may return ``None``: nothing to change. ``blobs`` are kept with the result and before it, see :meth:`Store.create`.
 
         Raises:
             whatever ``step`` raises; then nothing was changed.
@@ -70,9 +72,10 @@ class Index:
                 changed = step(current, current.serial + 1 if current else 1)
                 if changed is None:
                     return current
-                if await self._stored(project, folder, changed):
+                if await self._stored(project, folder, changed, blobs):
                     self._newest.put(project, changed, weight=1 + len(changed.files))
                     return changed
+                blobs = ()  # they are kept by now
 
     def watch(self, begun: Callable[[str, Step], None]) -> None:
         """Have ``begun`` called for each project whose first manifest is stored here, with how that changed :attr:`prefix`."""
@@ -96,11 +99,11 @@ class Index:
     def _key(self, folder: str, serial: int) -> str:
         return f"{folder}/{serial:012d}.json"
 
-    async def _stored(self, project: str, folder: str, manifest: Manifest) -> bool:
+    async def _stored(self, project: str, folder: str, manifest: Manifest, blobs: Sequence[Spool]) -> bool:
         key = self._key(folder, manifest.serial)
         if manifest.serial > 1:
-            return await self._store.create(key, manifest.encode())
-        step = await self._store.begin(key, manifest.encode())
+            return await self._store.create(key, manifest.encode(), blobs=blobs)
+        step = await self._store.begin(key, manifest.encode(), blobs=blobs)
         if step is None:
             return False
         for begun in self._watchers:

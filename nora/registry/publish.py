@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 
 import msgspec
 
@@ -15,6 +15,8 @@ from nora.store.protocol import Store
 
 Marks = dict[str, bool | str]
 
+TOGETHER_BYTES = 1 << 20
+"""Files up to this size are kept in one go with the manifest that names them."""
 CLOSED = {"archived": "the project is archived", "quarantined": "the project is quarantined"}
 
 
@@ -33,19 +35,26 @@ class Publisher:
         # Looked at before anything is stored, so that a refusal leaves nothing behind, and again for every try to store.
         if (held := _already(await self._index.newest(project), file, sha256)) is not None:
             return Published(file=held, created=False)
-        await self._store.keep_blob(content)
-        stored = dict(zip(sidecars, await asyncio.gather(*map(self._keep_sidecar, sidecars.values())), strict=True))
-        published = msgspec.structs.replace(
-            file,
-            size=content.size,
-            digests={**file.digests, "sha256": sha256},
-            published=self._journal.now(),
-            url=None,
-            sidecars=stored,
-        )
-        return await self._announce(project, published, sha256)
+        async with AsyncExitStack() as stack:
+            spools = {suffix: await self._spooled(data, stack) for suffix, data in sidecars.items()}
+            published = msgspec.structs.replace(
+                file,
+                size=content.size,
+                digests={**file.digests, "sha256": sha256},
+                published=self._journal.now(),
+                url=None,
+                sidecars={
+                    suffix: Sidecar(digests={"sha256": await spool.digest("sha256")}, size=spool.size)
+                    for suffix, spool in spools.items()
+                },
+            )
+            blobs = [content, *spools.values()]
+            if content.size > TOGETHER_BYTES:
+                # One at a time changes a project, and the others shall not wait until a large file is on the disk.
+                await self._store.keep_blob(blobs.pop(0))
+            return await self._announce(project, published, sha256, blobs)
 
-    async def _announce(self, project: str, file: File, sha256: str) -> Published:
+    async def _announce(self, project: str, file: File, sha256: str, blobs: Sequence[Spool]) -> Published:
         held: File | None = None
         first = False
         event = self._journal.event("publish", project, files=(file.name,), version=file.version)
@@ -71,7 +80,7 @@ class Publisher:
                 )
             return msgspec.structs.replace(current, serial=serial, event=event, files=(*current.files, file))
 
-        await self._index.change(project, step)
+        await self._index.change(project, step, blobs)
         if held is not None:
             return Published(file=held, created=False)
         self._journal.tell(event)
@@ -97,11 +106,11 @@ class Publisher:
 
         await self._index.change(project, step)
 
-    async def _keep_sidecar(self, data: bytes) -> Sidecar:
-        async with self._store.spool() as spool:
-            await spool.write(data)
-            await spool.finish()
-            return Sidecar(digests={"sha256": await self._store.keep_blob(spool)}, size=len(data))
+    async def _spooled(self, data: bytes, stack: AsyncExitStack) -> Spool:
+        spool = await stack.enter_async_context(self._store.spool())
+        await spool.write(data)
+        await spool.finish()
+        return spool
 
 
 def _changed(current: Marks, before: Marks, after: Marks) -> Marks:

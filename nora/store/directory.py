@@ -17,9 +17,9 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -82,6 +82,7 @@ class DirectoryStore:
         self._prefix = f"{root}/"  # for what is looked up for nearly every request: paths as objects take longer than the look
         self._executor = ThreadPoolExecutor(16, thread_name_prefix="nora-disk")
         self._scratch = Scratch(root / "tmp")
+        self._has_shards = False
         self.changes = Changes(root / "CHANGES")
 
     @classmethod
@@ -137,13 +138,17 @@ class DirectoryStore:
         """See :class:`Store`."""
         await self._in_thread(self._put, key, data)
 
-    async def create(self, key: str, data: bytes) -> bool:
+    async def create(self, key: str, data: bytes, *, blobs: Sequence[Spool] = ()) -> bool:
         """See :class:`Store`."""
-        return await self._in_thread(self._create, key, data)
+        needed = await self._keeping(blobs) if blobs else None
+        folder, target = self._scratch.folder, self.root / key
+        return await self._in_thread(write_new, folder, target, data, self.root, needed=needed, linked=self.changes.tell)
 
-    async def begin(self, key: str, data: bytes) -> Step | None:
+    async def begin(self, key: str, data: bytes, *, blobs: Sequence[Spool] = ()) -> Step | None:
         """See :class:`Store`."""
-        return await self._in_thread(begin, self._scratch.folder, self.root / key, data, self.root, linked=self.changes.tell)
+        needed = await self._keeping(blobs) if blobs else None
+        folder, target = self._scratch.folder, self.root / key
+        return await self._in_thread(begin, folder, target, data, self.root, needed=needed, linked=self.changes.tell)
 
     async def touch(self, key: str) -> None:
         """See :class:`Store`."""
@@ -163,7 +168,8 @@ class DirectoryStore:
 
     async def names(self, prefix: str) -> list[str]:
         """See :class:`Store`."""
-        return await self._in_thread(self._names, prefix)
+        # That there is nothing takes no thread to tell, and most names are nobody's.
+        return await self._in_thread(self._names, prefix) if await self.exists(prefix) else []
 
     async def marker(self, prefix: str, known: str | None = None) -> str | None:
         """See :class:`Store`."""
@@ -189,10 +195,8 @@ class DirectoryStore:
 
     async def keep_blob(self, spool: Spool) -> str:
         """See :class:`Store`."""
-        assert isinstance(spool, FileSpool)
-        sha256 = await spool.digest("sha256")
-        await self._in_thread(self._keep_blob, spool, self.root / blob_key(sha256))
-        return sha256
+        await self._in_thread(await self._keeping([spool]))
+        return await spool.digest("sha256")
 
     async def room_for(self, size: int) -> bool:
         """See :class:`Store`."""
@@ -228,22 +232,54 @@ class DirectoryStore:
                 temporary.unlink(missing_ok=True)
         self.changes.tell()
 
-    def _create(self, key: str, data: bytes) -> bool:
-        return write_new(self._scratch.folder, self.root / key, data, self.root, linked=self.changes.tell)
+    async def _keeping(self, spools: Sequence[Spool]) -> Callable[[], None]:
+        """What makes spools blobs, to be called in a thread."""
+        kept: list[tuple[FileSpool, Path]] = []
+        for spool in spools:
+            assert isinstance(spool, FileSpool)
+            kept.append((spool, self.root / blob_key(await spool.digest("sha256"))))
+        return lambda: self._keep_blobs(kept)
 
-    def _keep_blob(self, spool: FileSpool, target: Path) -> None:
+    def _keep_blobs(self, kept: Sequence[tuple[FileSpool, Path]]) -> None:
         with full_disk_named():
-            os.utime(spool.path)  # a blob is as old as its last use by a writer, and what is young is never removed
-            spool.sync()
-            make_folders(target.parent, self.root)
-            while True:
-                try:
-                    os.link(spool.path, target)
-                    break
-                except FileExistsError:
-                    if self._reuse_blob(spool, target):
-                        break
-            sync_folder(target.parent)
+            for spool, _ in kept:
+                os.utime(spool.path)  # a blob is as old as its last use by a writer, and what is young is never removed
+                spool.start_sync()
+            for spool, _ in kept:
+                spool.sync()
+            self._make_shards()
+            for spool, target in kept:
+                self._link_blob(spool, target)
+            # The names come last, together: all of them are in what the first of these waits for.
+            for folder in {target.parent for _, target in kept}:
+                sync_folder(folder)
+
+    def _make_shards(self) -> None:
+        """Make every folder that blobs are in, durably, once in the life of a process: later blobs need not look for theirs."""
+        if self._has_shards:
+            return
+        shards = self.root / "blobs/sha256"
+        make_folders(shards, self.root)
+        for number in range(256):
+            with suppress(FileExistsError):
+                os.mkdir(shards / f"{number:02x}")
+        # Also of those that were there: another process may have made them a moment ago.
+        for folder in (shards, shards.parent, self.root):
+            sync_folder(folder)
+        self._has_shards = True
+
+    def _link_blob(self, spool: FileSpool, target: Path) -> None:
+        while True:
+            try:
+                os.link(spool.path, target)
+                return
+            except FileExistsError:
+                if self._reuse_blob(spool, target):
+                    return
+            except FileNotFoundError:
+                if target.parent.is_dir():
+                    raise
+                make_folders(target.parent, self.root)  # somebody removed it while we run
 
     def _reuse_blob(self, spool: FileSpool, target: Path) -> bool:
         """Rely on bytes that are there already; ``False`` if they have just been removed.

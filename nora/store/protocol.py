@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 from urllib.parse import quote
@@ -103,10 +103,14 @@ class Store(Protocol):
     async def put(self, key: str, data: bytes) -> None:
         """Write or replace, atomically; not necessarily surviving a power failure. For caches."""
 
-    async def create(self, key: str, data: bytes) -> bool:
-        """Write durably if the key is absent; ``False`` if it was there (then nothing changed)."""
+    async def create(self, key: str, data: bytes, *, blobs: Sequence[Spool] = ()) -> bool:
+        """Write durably if the key is absent; ``False`` if it was there (then nothing changed).
 
-    async def begin(self, key: str, data: bytes) -> Step | None:
+        ``blobs`` are what the value names, finished: they are kept first, as by :meth:`keep_blob`, and durable before the key can
+        be seen, whether or not it was there. All of it together takes little longer than one of them.
+        """
+
+    async def begin(self, key: str, data: bytes, *, blobs: Sequence[Spool] = ()) -> Step | None:
         """Like :meth:`create`, for the first key of a prefix of its own: nobody sees the prefix without it.
 
         Returns how that changed the prefix above, or ``None`` if the key was there.

@@ -6,6 +6,8 @@ import asyncio
 import errno
 import hashlib
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -27,6 +29,8 @@ class Hash(Protocol):
 
 BATCH_BYTES = 1024 * 1024
 READ_BYTES = 1024 * 1024
+SMALL_BYTES = 64 * 1024
+"""What is hashed in less time than a thread takes to be asked. Contents up to this size stay in memory until the file is wanted."""
 
 
 @contextmanager
@@ -54,17 +58,32 @@ def new_hash(algorithm: str) -> Hash:
     return hashlib.new(algorithm, usedforsecurity=False)
 
 
+def start_sync(descriptor: int) -> None:
+    """Begin to write a small file to the disk, without waiting.
+
+    If this is done for several files before the first of them is synced, they all get their place on the disk at once, and are in
+    the journal's same transaction: the further syncs find little left to do. It is a hint; none of those syncs may be left out.
+    """
+    if sys.platform == "linux":
+        # Advice to drop a file's pages starts to write those that are dirty; and what is being written is not dropped.
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 class FileSpool(Spool):
     """A spool in a local file. Bytes are written and hashed by ``executor``, one batch at a time.
 
-    While one batch is under way the next one gathers in memory, at most two megabytes altogether.
+    While one batch is under way the next one gathers in memory, at most two megabytes altogether. The file is made with the first
+    batch; small contents get theirs when somebody asks for it, who should do so in a thread.
     """
 
     def __init__(self, path: Path, executor: Executor, *, eager: bool = False) -> None:
         self._path = path
         self._executor = executor
         self._batch_bytes = 1 if eager else BATCH_BYTES
-        self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o640)
+        self._fd = -1
+        self._making = threading.Lock()
+        self._content = b""
+        """Small contents that are not in the file yet."""
         self._hashes: dict[str, Hash] = {"sha256": new_hash("sha256")}
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
@@ -77,6 +96,8 @@ class FileSpool(Spool):
         """Bytes that are in the file and may be read from it."""
         self.on_progress: Callable[[], None] = lambda: None
         """Called on the event loop after ``written`` has grown."""
+        if eager:
+            self._descriptor()
 
     @property
     def size(self) -> int:
@@ -85,12 +106,14 @@ class FileSpool(Spool):
 
     @property
     def path(self) -> str:
-        """See :class:`Spool`."""
+        """See :class:`Spool`. Small contents are written now."""
+        if not self._closed:
+            self._descriptor()
         return str(self._path)
 
     def dup(self) -> int:
         """A new descriptor of the file; the caller closes it."""
-        return os.dup(self._fd)
+        return os.dup(self._descriptor())
 
     def want(self, *algorithms: str) -> None:
         """See :class:`Spool`."""
@@ -113,6 +136,8 @@ class FileSpool(Spool):
 
     async def finish(self) -> None:
         """See :class:`Spool`."""
+        if self._fd < 0 and self._job is None and self._size <= SMALL_BYTES:
+            self._keep_in_memory()
         while self._job is not None or self._waiting:
             await self._settle()
             if self._waiting and self._job is None:
@@ -126,13 +151,21 @@ class FileSpool(Spool):
             raise ValueError("the spool is not finished")
         if algorithm not in self._hashes:
             known = new_hash(algorithm)
-            await asyncio.get_running_loop().run_in_executor(self._executor, self._hash_again, known)
+            if len(self._content) == self._size:
+                known.update(self._content)
+            else:
+                await asyncio.get_running_loop().run_in_executor(self._executor, self._hash_again, known)
             self._hashes[algorithm] = known
         return self._hashes[algorithm].hexdigest()
 
     def sync(self) -> None:
         """Flush to stable storage; for the store, in a thread."""
-        os.fsync(self._fd)
+        os.fsync(self._descriptor())
+
+    def start_sync(self) -> None:
+        """Begin what :meth:`sync` then waits for, see :func:`start_sync`; for the store, in a thread."""
+        if self._size <= SMALL_BYTES:
+            start_sync(self._descriptor())
 
     async def aclose(self) -> None:
         """Close and remove the file. Descriptors from :meth:`dup` stay readable."""
@@ -146,10 +179,34 @@ class FileSpool(Spool):
         await asyncio.wait([self._job])
 
     def _release(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-            self._path.unlink(missing_ok=True)
+        with self._making:
+            self._closed = True
+            self._content = b""
+            if self._fd >= 0:
+                # In this order: where the descriptor is of no use any more, a thread that would have linked the file finds none.
+                self._path.unlink(missing_ok=True)
+                os.close(self._fd)
+                self._fd = -1
+
+    def _descriptor(self) -> int:
+        """The file's, which is made and gets the small contents if it is not there yet."""
+        with self._making:
+            if self._fd < 0:
+                # A thread may ask after the upload was given up, and nobody would remove the file.
+                if self._closed:
+                    raise ValueError("the spool is closed")
+                with full_disk_named():
+                    self._fd = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o640)
+            if self.written < len(self._content):
+                self._append(self._fd, self._content[self.written :])
+            return self._fd
+
+    def _keep_in_memory(self) -> None:
+        self._content += b"".join(self._waiting)
+        for known in self._hashes.values():
+            for piece in self._waiting:
+                known.update(piece)
+        self._waiting, self._waiting_bytes = [], 0
 
     def _start(self) -> None:
         batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
@@ -188,15 +245,18 @@ class FileSpool(Spool):
         data = batch[0] if len(batch) == 1 else b"".join(batch)
         for known in self._hashes.values():
             known.update(data)
-        view, position = memoryview(data), self.written
+        self._append(self._descriptor(), data)
+
+    def _append(self, descriptor: int, data: bytes) -> None:
+        view = memoryview(data)
         with full_disk_named():
             while view:
-                count = os.pwrite(self._fd, view, position)
-                view, position = view[count:], position + count
-        self.written = position
+                count = os.pwrite(descriptor, view, self.written)
+                view = view[count:]
+                self.written += count
 
     def _hash_again(self, known: Hash) -> None:
-        position = 0
-        while piece := os.pread(self._fd, READ_BYTES, position):
+        descriptor, position = self._descriptor(), 0
+        while piece := os.pread(descriptor, READ_BYTES, position):
             known.update(piece)
             position += len(piece)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from packaging.version import Version
@@ -22,6 +22,8 @@ _DIST_INFO = ".dist-info"
 _WHEEL_FILES = ("METADATA", "WHEEL", "RECORD")
 _RECORD_ALGORITHMS = ("sha256", "sha384", "sha512")
 _MAX_RECORD_LINE_BYTES = 1 << 16
+# What follows the path in a line of RECORD.
+_RECORD_HASH = re.compile(rb'"?,"?([a-z0-9]+)=([A-Za-z0-9_-]+)=*"?,')
 
 
 def read_metadata(path: str, distribution: Distribution) -> bytes:
@@ -79,16 +81,27 @@ def check_record(record: Iterable[bytes], path: str, metadata: bytes) -> None:
         Invalid: they differ.
     """
     wanted = path.encode()
-    line = re.compile(rb'^"?' + re.escape(wanted) + rb'"?,"?([a-z0-9]+)=([A-Za-z0-9_-]+)=*"?,', re.MULTILINE)
     rest = b""
     for piece in record:
         text = rest + piece
-        for algorithm, value in line.findall(text) if wanted in text else ():
+        for algorithm, value in _stated(text, wanted):
             name = algorithm.decode()
             # The standard wants sha256 or better; what is weaker proves nothing.
             if name in _RECORD_ALGORITHMS and value != _base64(hashlib.new(name, metadata).digest()):
                 raise Invalid(f"METADATA does not have the {name} that the wheel's RECORD states; {REBUILD}")
         rest = text[text.rfind(b"\n") + 1 :][-_MAX_RECORD_LINE_BYTES:]
+
+
+def _stated(text: bytes, path: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Algorithm and hash of each line about ``path``. A pattern with the path in it would cost more than the rest of the look."""
+    start = -1
+    while (start := text.find(path, start + 1)) >= 0:
+        before = text[max(0, start - 2) : start]
+        if (
+            before.removesuffix(b'"')[-1:] in (b"", b"\n")
+            and (found := _RECORD_HASH.match(text, start + len(path))) is not None
+        ):
+            yield found[1], found[2]
 
 
 def _dist_info(members: Iterable[zips.Member]) -> tuple[str, dict[str, zips.Member]]:

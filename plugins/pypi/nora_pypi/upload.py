@@ -63,7 +63,7 @@ async def validate(form: Form, spool: Spool) -> Upload:
     attested = await _attestations(form, spool, distribution if digests is not None else None, problems)
     inside = None
     if distribution and digests is not None:
-        inside = await _inside(spool.path, distribution, problems)
+        inside = await _inside(spool, distribution, problems)
     if problems or distribution is None or inside is None or digests is None:
         name = form.filename or ""
         raise Invalid(*problems, subject=name if is_plain(name) else "")
@@ -170,10 +170,10 @@ async def _attestations(
     return attested
 
 
-async def _inside(path: str, distribution: Distribution, problems: list[str]) -> tuple[bytes, CoreMetadata] | None:
+async def _inside(spool: Spool, distribution: Distribution, problems: list[str]) -> tuple[bytes, CoreMetadata] | None:
     """The metadata document in the file, if it is valid; compared with what the file name says."""
     try:
-        raw, core = await asyncio.to_thread(_read, path, distribution)
+        raw, core = await asyncio.to_thread(_read, spool, distribution)
     except Invalid as error:
         problems += error.problems
         return None
@@ -189,6 +189,6 @@ async def _inside(path: str, distribution: Distribution, problems: list[str]) ->
     return raw, core
 
 
-def _read(path: str, distribution: Distribution) -> tuple[bytes, CoreMetadata]:
-    raw = read_metadata(path, distribution)
+def _read(spool: Spool, distribution: Distribution) -> tuple[bytes, CoreMetadata]:
+    raw = read_metadata(spool.path, distribution)  # asked for here: a small file may only be written now, in this thread
     return raw, parse_metadata(raw, _DOCUMENTS[distribution.kind])

@@ -97,11 +97,11 @@ async def test_a_step_is_called_again_with_what_the_faster_writer_stored(store, 
         def __getattr__(self, name):
             return getattr(store, name)
 
-        async def begin(self, key, data):
+        async def begin(self, key, data, *, blobs):
             if not created.is_set():
                 await other.change("p", adding("fast.txt"))
                 created.set()
-            return await store.begin(key, data)
+            return await store.begin(key, data, blobs=blobs)
 
     def step(current: Manifest | None, serial: int) -> Manifest:
         seen.append((names(current), serial))
@@ -110,6 +110,40 @@ async def test_a_step_is_called_again_with_what_the_faster_writer_stored(store, 
     changed = await Index(Slow(), "r").change("p", step)
     assert seen == [([], 1), (["fast.txt"], 2)]
     assert names(changed) == ["fast.txt", "slow.txt"]
+
+
+async def test_blobs_are_kept_with_the_first_try_to_store_what_names_them(store, index):
+    other, kept = Index(store, "r"), []
+
+    class Slow:
+        """Lets the other one in before the first try to store."""
+
+        def __getattr__(self, name):
+            return getattr(store, name)
+
+        async def begin(self, key, data, *, blobs):
+            kept.append(blobs)
+            await other.change("p", adding("fast.txt"))
+            return await store.begin(key, data, blobs=blobs)
+
+        async def create(self, key, data, *, blobs):
+            kept.append(blobs)
+            return await store.create(key, data, blobs=blobs)
+
+    async with store.spool() as spool:
+        await spool.write(b"x")
+        await spool.finish()
+        await Index(Slow(), "r").change("p", adding("slow.txt"), [spool])
+        assert kept == [[spool], ()]
+        assert await store.open_blob(await spool.digest("sha256")) is not None
+    assert names(await index.newest("p")) == ["fast.txt", "slow.txt"]
+
+
+async def test_a_step_that_changes_nothing_keeps_no_blobs(store, index):
+    async with store.spool() as spool:
+        await spool.finish()
+        await index.change("p", lambda current, serial: None, [spool])
+    assert await store.names("blobs/sha256") == []
 
 
 async def test_a_step_may_find_that_nothing_is_to_be_changed(store, index):
@@ -133,7 +167,7 @@ async def test_what_a_step_raises_is_passed_on_and_changes_nothing(store, index)
 
 
 async def test_a_full_disk_is_passed_on_and_the_next_change_works(store, index, monkeypatch):
-    async def full(key, data):
+    async def full(key, data, *, blobs):
         raise StorageFull
 
     with monkeypatch.context() as patch:

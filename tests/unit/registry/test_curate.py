@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from nora.api import (
     ProxyConfig,
     Published,
     RegistryConfig,
+    Spool,
     UpstreamError,
 )
 from nora.context import RequestContext, current_request
@@ -416,11 +417,11 @@ async def test_a_yank_while_the_name_becomes_ours_is_not_lost(worker, upstreams,
     one, other = worker(UP), worker(UP)
     create = store.create
 
-    async def first_the_other(storage_key: str, data: bytes) -> bool:
+    async def first_the_other(storage_key: str, data: bytes, *, blobs: Sequence[Spool]) -> bool:
         if storage_key.startswith("overlay/"):
             monkeypatch.setattr(store, "create", create)
             await other.publish("x-1", b"own", version="1")
-        return await create(storage_key, data)
+        return await create(storage_key, data, blobs=blobs)
 
     monkeypatch.setattr(store, "create", first_the_other)
     assert await one.curator.yank("x", ONE, "broken") is not None
@@ -650,11 +651,11 @@ async def test_a_change_that_was_stored_in_both_places_is_told_once(worker, upst
     one, other = worker(UP), worker(UP)
     begin = store.begin
 
-    async def first_the_other(storage_key: str, data: bytes) -> Step | None:
+    async def first_the_other(storage_key: str, data: bytes, *, blobs: Sequence[Spool]) -> Step | None:
         if storage_key.startswith("overlay/"):
             monkeypatch.setattr(store, "begin", begin)
             await other.publish("x-1", b"own", version="1")
-        return await begin(storage_key, data)
+        return await begin(storage_key, data, blobs=blobs)
 
     monkeypatch.setattr(store, "begin", first_the_other)
     await one.curator.yank("x", ONE, "broken")
@@ -744,11 +745,11 @@ async def test_a_yank_between_the_look_at_the_overlay_and_the_first_manifest_is_
     one, other = worker(UP), worker(UP)
     begin = store.begin
 
-    async def first_the_yank(storage_key: str, data: bytes) -> Step | None:
+    async def first_the_yank(storage_key: str, data: bytes, *, blobs: Sequence[Spool]) -> Step | None:
         if storage_key.startswith("index/"):
             monkeypatch.setattr(store, "begin", begin)
             assert await other.curator.yank("x", ONE, "broken") is not None
-        return await begin(storage_key, data)
+        return await begin(storage_key, data, blobs=blobs)
 
     monkeypatch.setattr(store, "begin", first_the_yank)
     await one.publish("x-1", b"own", version="1")

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import threading
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from nora.api import Actor, AlreadyExists, File, Forbidden, Invalid, Sidecar, StorageFull
 from nora.context import RequestContext, current_request
 from nora.index.manifest import Manifest, Removed
+from nora.registry.publish import TOGETHER_BYTES
 
 
 def sha256(data: bytes) -> str:
@@ -167,6 +169,30 @@ async def test_many_publishing_different_files_all_arrive(world):
     assert (await world.index().newest("x")).serial == 24
 
 
+@pytest.mark.parametrize("size", [TOGETHER_BYTES, TOGETHER_BYTES + 1])
+async def test_only_small_files_hold_others_of_the_project_up_while_they_are_synced(world, registry, monkeypatch, size):
+    # CONC-1
+    await world.publish(registry, "x", "x-0", b"first")
+    syncing, go_on, fsync = threading.Event(), threading.Event(), os.fsync
+
+    def slow(descriptor):
+        if os.fstat(descriptor).st_size == size:
+            syncing.set()
+            assert go_on.wait(10)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    first = asyncio.create_task(world.publish(registry, "x", "x-1", b"x" * size, sidecars={".asc": b"signature"}))
+    assert await asyncio.to_thread(syncing.wait, 10)
+    second = asyncio.create_task(world.publish(registry, "x", "x-2", b"second"))
+    done, _ = await asyncio.wait([second], timeout=0.3 if size == TOGETHER_BYTES else 10)
+    assert (second in done) == (size > TOGETHER_BYTES)
+    go_on.set()
+    assert (await first).created
+    assert (await second).created
+    assert world.blobs() == sorted(map(sha256, (b"first", b"x" * size, b"signature", b"second")))
+
+
 # Events
 
 
@@ -236,7 +262,7 @@ async def test_a_disk_that_is_full_when_the_manifest_comes_leaves_no_empty_proje
 async def test_a_publish_that_is_cancelled_in_its_middle_can_be_repeated(world, registry, monkeypatch):
     reached, never = asyncio.Event(), asyncio.Event()
 
-    async def slow(*args):
+    async def slow(*args, **kwargs):
         reached.set()
         await never.wait()
 

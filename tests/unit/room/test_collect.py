@@ -221,7 +221,7 @@ async def test_a_writer_that_comes_between_the_last_look_and_the_removal_waits_a
             if str(target) == str(path) and not writing:
                 import threading
 
-                writing.append(threading.Thread(target=store._keep_blob, args=(spool, path)))
+                writing.append(threading.Thread(target=store._keep_blobs, args=([(spool, path)],)))
                 writing[0].start()
                 writing[0].join(0.2)
                 assert writing[0].is_alive()  # it found the blob, and waits to be let at it

@@ -26,6 +26,7 @@ async def main():
         await spool.write(b"half of it" * 100_000)
         await spool.finish()
         await other.write(b"never finished" * 200_000)
+        assert other.path
         print("ready", flush=True)
         time.sleep(60)
 
@@ -67,6 +68,7 @@ async def test_killed_process_leaves_files_that_the_next_start_removes_and_livin
     store = DirectoryStore.open(tmp_path)
     async with store.spool() as mine:
         await mine.write(b"x")
+        assert mine.path
         assert store.clean_up() == 1
         left = scratch_files(tmp_path)
         assert len(left) == 3

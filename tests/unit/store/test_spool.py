@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from nora.api import StorageFull
 from nora.store import spool as module
-from nora.store.spool import FileSpool, new_hash
+from nora.store.spool import SMALL_BYTES, FileSpool, new_hash
 
 MB = 1024 * 1024
 
@@ -148,10 +148,62 @@ async def test_progress_is_told_on_the_event_loop_after_the_bytes_are_readable(m
 async def test_small_writes_are_gathered_when_nobody_follows(make, disk):
     spool = make()
     for _ in range(100):
-        await spool.write(b"x" * 100)
+        await spool.write(b"x" * 1000)
     assert disk.writes == 0
     await spool.finish()
     assert disk.writes == 1
+    await spool.aclose()
+
+
+@pytest.mark.parametrize(("size", "in_memory"), [(0, True), (SMALL_BYTES, True), (SMALL_BYTES + 1, False)])
+async def test_small_contents_get_their_file_when_it_is_asked_for(make, disk, tmp_path, size, in_memory):
+    spool, data = make(), os.urandom(size)
+    await spool.write(data)
+    await spool.finish()
+    assert await spool.digest("md5") == hashlib.md5(data).hexdigest()
+    assert (list(tmp_path.iterdir()) == []) == in_memory
+    for _ in range(2):
+        assert Path(spool.path).read_bytes() == data
+    assert disk.writes == (size > 0)
+    await spool.aclose()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_is_written_after_small_contents_were_finished_follows_them(make):
+    for asked in (False, True):
+        spool, whole = make(), b""
+        for size in (10, 20, SMALL_BYTES, 5):
+            whole += bytes([size % 251]) * size
+            await spool.write(whole[-size:])
+            await spool.finish()
+            for algorithm in ("sha256", "sha1") if size == 5 else ("sha256",):
+                assert await spool.digest(algorithm) == hashlib.new(algorithm, whole).hexdigest()
+            assert not asked or Path(spool.path).read_bytes() == whole
+        assert Path(spool.path).read_bytes() == whole
+        await spool.aclose()
+
+
+async def test_a_thread_that_asks_after_the_closing_makes_no_file(make, pool, tmp_path):
+    # An upload that was given up may have a thread that is about to look into the file.
+    spool = make()
+    await spool.write(b"x")
+    await spool.finish()
+    await spool.aclose()
+    assert not await asyncio.get_running_loop().run_in_executor(pool, lambda: os.path.exists(spool.path))
+    for ask in (spool.dup, spool.sync):
+        with pytest.raises(ValueError, match="closed"):
+            await asyncio.get_running_loop().run_in_executor(pool, ask)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_many_threads_that_ask_at_once_get_one_whole_file(make, pool, disk):
+    spool, data = make(), os.urandom(SMALL_BYTES)
+    await spool.write(data)
+    await spool.finish()
+    disk.limit = 1000
+    loop = asyncio.get_running_loop()
+    found = await asyncio.gather(*(loop.run_in_executor(pool, lambda: Path(spool.path).read_bytes()) for _ in range(4)))
+    assert found == [data] * 4
     await spool.aclose()
 
 
@@ -200,13 +252,36 @@ async def test_full_disk_surfaces_as_storage_full_and_never_hangs(make, disk, ea
 async def test_full_disk_at_the_last_bytes_surfaces_in_every_finish(make, disk, eager):
     disk.fill()
     spool = make(eager=eager)
-    await spool.write(b"x")
+    await spool.write(b"x" * (SMALL_BYTES + 1))
     for _ in range(2):
         with pytest.raises(StorageFull):
             await asyncio.wait_for(spool.finish(), 5)
     with pytest.raises(ValueError, match="not finished"):
         await spool.digest("sha256")
     await spool.aclose()
+
+
+async def test_full_disk_surfaces_where_the_file_of_small_contents_is_asked_for_and_room_helps(
+    make, disk, tmp_path, monkeypatch
+):
+    def runs_full(*args):
+        count = disk.pwrite(*args)
+        disk.fill()
+        return count
+
+    spool, data = make(), os.urandom(100)
+    await spool.write(data)
+    await spool.finish()
+    disk.limit = 7
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", runs_full)
+        for ask in (lambda: spool.path, spool.dup, spool.sync):
+            with pytest.raises(StorageFull):
+                ask()
+    disk.error = None
+    assert Path(spool.path).read_bytes() == data
+    await spool.aclose()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("eager", [False, True])
@@ -224,7 +299,7 @@ async def test_full_disk_surfaces_in_the_next_write(make, disk, eager):
 async def test_other_errors_of_the_disk_are_passed_on_as_they_are(make, disk):
     disk.error = errno.EIO
     spool = make()
-    await spool.write(b"x")
+    await spool.write(b"x" * (SMALL_BYTES + 1))
     with pytest.raises(OSError, match="Input/output error"):
         await spool.finish()
     await spool.aclose()

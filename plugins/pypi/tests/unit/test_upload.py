@@ -1,4 +1,5 @@
 import json
+import threading
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -60,6 +61,21 @@ async def problems(form: Form, spool: FakeSpool) -> str:
     assert "/tmp" not in text
     assert spool.path not in text
     return text
+
+
+async def test_the_file_is_asked_for_in_a_thread(tmp_path: Path) -> None:
+    # A small file may only be written when it is asked for.
+    asked: list[threading.Thread] = []
+
+    class Watched(FakeSpool):
+        @property
+        def path(self) -> str:
+            asked.append(threading.current_thread())
+            return super().path
+
+    await validate(form(), Watched.holding(tmp_path / "spool", wheel(core_metadata())))
+    assert asked
+    assert threading.main_thread() not in asked
 
 
 async def test_a_good_wheel_becomes_an_upload(spooled: Spooled) -> None:
