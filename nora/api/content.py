@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -74,8 +74,9 @@ class Page:
         vary: Request fields that the choice of this representation depended on.
         max_age_seconds: How long a client may use it without asking again.
         etag: Opaque tag without quotes; made from the body when empty.
-        gzip_body: The content gzip-encoded, or ``None`` when that is not worth it.
+        gzip_body: The content gzip-encoded, or ``None`` when that is not worth it, or not made yet.
         headers: Further fields of the answer.
+        gzip_later: Makes ``gzip_body`` when a client first wants it; for the host.
     """
 
     body: bytes
@@ -85,6 +86,7 @@ class Page:
     etag: str = ""
     gzip_body: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    gzip_later: Callable[[], Awaitable[bytes]] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.etag:

@@ -26,17 +26,18 @@ def field(request: Request, name: str) -> str | None:
 async def answer_with(request: Request, result: HTTPResponse | Content | Page) -> Outgoing:
     """The response to a handler's result."""
     if isinstance(result, Page):
-        return page_answer(request, result)
+        return await page_answer(request, result)
     if isinstance(result, Content):
         return await content_answer(request, result)
     return response_answer(request, result)
 
 
-def page_answer(request: Request, page: Page) -> Outgoing:
+async def page_answer(request: Request, page: Page) -> Outgoing:
     """A page, in the coding that fits, or 304."""
-    compressed = page.gzip_body is not None and accepts_gzip(field(request, "accept-encoding"))
+    compressible = page.gzip_body is not None or page.gzip_later is not None
+    compressed = compressible and accepts_gzip(field(request, "accept-encoding"))
     etag = f"{page.etag}-gzip" if compressed else page.etag
-    vary = (*page.vary, "Accept-Encoding") if page.gzip_body is not None else page.vary
+    vary = (*page.vary, "Accept-Encoding") if compressible else page.vary
     fields = [
         ("etag", f'"{etag}"'),
         ("cache-control", f"max-age={page.max_age_seconds}, must-revalidate"),
@@ -52,7 +53,9 @@ def page_answer(request: Request, page: Page) -> Outgoing:
         return plain(412, "the precondition failed", fields, head_only=is_head(request))
     fields.append(("content-type", page.content_type))
     if compressed:
-        assert page.gzip_body is not None
+        if page.gzip_body is None:
+            assert page.gzip_later is not None
+            page.gzip_body = await page.gzip_later()
         fields.append(("content-encoding", "gzip"))
         return Outgoing(200, fields, page.gzip_body, head_only=is_head(request))
     return Outgoing(200, fields, page.body, head_only=is_head(request))

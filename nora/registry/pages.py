@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from nora.api import Page
 from nora.lru import BoundedCache
 from nora.tasks import SingleFlight
+from nora.upstream.pause import without_collection
 
 MIN_GZIP_BYTES = 1024
 INLINE_BYTES = 64 * 1024
@@ -32,7 +33,9 @@ class PageCache:
 
     def put(self, key: Hashable, revision: str, page: Page) -> None:
         """Remember."""
-        self._pages.put(key, (revision, page), weight=len(page.body) + len(page.gzip_body or b"") + 512)
+        # What may still be compressed counts from now on, with more than pages usually come to.
+        compressed = len(page.gzip_body) if page.gzip_body is not None else len(page.body) // 4 if page.gzip_later else 0
+        self._pages.put(key, (revision, page), weight=len(page.body) + compressed + 512)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,34 @@ class Pages:
         return self._cache.get(key, revision)
 
 
+class Compression:
+    """The gzip form of a page, made when it is first asked for, and once however many ask meanwhile.
+
+    A page that goes out as it is need not wait for it, and many are never asked for in the other form.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._made: asyncio.Future[bytes] | None = None
+
+    async def __call__(self) -> bytes:
+        """The compressed body: the same bytes whenever it is made."""
+        if len(self._body) <= INLINE_BYTES:
+            return _compressed(self._body)
+        if self._made is None:
+            self._made = asyncio.get_running_loop().run_in_executor(None, _compressed, self._body)
+        try:
+            # A client that leaves must not take it from the others.
+            return await asyncio.shield(self._made)
+        except Exception:
+            self._made = None
+            raise
+
+
+def _compressed(body: bytes) -> bytes:
+    return gzip.compress(body, GZIP_LEVEL, mtime=0)
+
+
 async def render_page(
     render: Callable[[], bytes],
     content_type: str,
@@ -93,11 +124,15 @@ async def render_page(
     in_thread: bool,
     headers: Mapping[str, str] | None = None,
 ) -> Page:
-    """Render and compress; off the event loop when that takes more than a few milliseconds."""
+    """Render; off the event loop when that takes more than a few milliseconds."""
 
     def make() -> Page:
         body = render()
-        compressed = gzip.compress(body, GZIP_LEVEL, mtime=0) if len(body) >= MIN_GZIP_BYTES else None
-        return Page(body, content_type, vary=vary, max_age_seconds=max_age_seconds, gzip_body=compressed, headers=headers or {})
+        later = Compression(body) if len(body) >= MIN_GZIP_BYTES else None
+        return Page(body, content_type, vary=vary, max_age_seconds=max_age_seconds, gzip_later=later, headers=headers or {})
 
-    return await asyncio.to_thread(make) if in_thread else make()
+    def make_large() -> Page:
+        with without_collection():
+            return make()
+
+    return await asyncio.to_thread(make_large) if in_thread else make()

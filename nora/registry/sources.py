@@ -17,7 +17,7 @@ from nora.upstream.listings import RelatedDocuments, UpstreamListings
 from nora.upstream.pins import Pinned, Pins, apply, fits, fits_sidecar
 from nora.upstream.stored import Head
 
-INLINE_FILES = 150
+INLINE_FILES = 400
 """Listings up to this length are merged and rendered on the event loop: one or two milliseconds."""
 DERIVED = Sidecar(derived=True)
 FIRST_SEEN = "_upload-time"
@@ -61,12 +61,29 @@ class Owned:
         extra = {**file.extra, FIRST_SEEN: "first-seen"}
         return msgspec.structs.replace(file, sidecars=sidecars, published=timestamp(seen), extra=extra)
 
+    def all_completed(self, files: Sequence[File]) -> tuple[File, ...]:
+        """:meth:`completed` for all of them."""
+        if self.pins:
+            return tuple(map(self.completed, files))
+        suffixes = {reader.suffix for reader in self.source.readers}
+        # Of what a modern index says nothing is missing.
+        return tuple(
+            [
+                file if file.published is not None and suffixes <= file.sidecars.keys() else self.completed(file)
+                for file in files
+            ]
+        )
+
     def _sidecars(self, file: File) -> dict[str, Sidecar]:
         readers = self.source.readers
-        if not self.pins and not file.sidecars:
-            # Nearly every file of an upstream without metadata: the same few objects for all of them.
-            applying = tuple([reader.suffix for reader in readers if reader.applies(file)])
-            return _all_derived(applying) if applying else file.sidecars
+        if not self.pins:
+            # For nearly every file of an upstream without metadata the same few objects.
+            derived = tuple(
+                [reader.suffix for reader in readers if reader.suffix not in file.sidecars and reader.applies(file)]
+            )
+            if not derived:
+                return file.sidecars
+            return {**file.sidecars, **_all_derived(derived)} if file.sidecars else _all_derived(derived)
         changed: dict[str, Sidecar] | None = None
         for suffix in {*file.sidecars, *(reader.suffix for reader in readers)}:
             announced = file.sidecars.get(suffix)
@@ -138,9 +155,9 @@ async def listing_of(owned: Owned, store: Store, project: str) -> Listing:
     """The upstream's listing, completed; of a withdrawn project only what is held."""
     head, listing = await owned.source.listings.value(project, owned.head)
     if len(listing.files) > INLINE_FILES:
-        files = await asyncio.to_thread(lambda: tuple(map(owned.completed, listing.files)))
+        files = await asyncio.to_thread(owned.all_completed, listing.files)
     else:
-        files = tuple(map(owned.completed, listing.files))
+        files = owned.all_completed(listing.files)
     if head.withdrawn:
         files = tuple([_kept(file) for file in files if await _held(file, store)])
     serial = listing.serial or int(head.changed_at) or 1

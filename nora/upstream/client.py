@@ -281,7 +281,7 @@ async def _whole_body(response: httpx.Response, max_bytes: int) -> bytes:
             raise too_large
     encoding = response.headers.get("content-encoding", "")
     try:
-        if len(raw) <= _INLINE_DECODE_BYTES:
+        if not encoding or len(raw) <= _INLINE_DECODE_BYTES:
             return decoded(bytes(raw), encoding, max_bytes)
         return await asyncio.to_thread(decoded, bytes(raw), encoding, max_bytes)
     except OverflowError:

@@ -8,7 +8,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Generic, TypeVar, assert_never
+from typing import Generic, ParamSpec, TypeVar, assert_never
 
 import msgspec
 
@@ -17,7 +17,6 @@ from nora.api import (
     NoraError,
     NotFound,
     ProxyConfig,
-    StorageFull,
     UpstreamError,
     UpstreamInvalid,
     UpstreamRequest,
@@ -27,7 +26,9 @@ from nora.store.protocol import MAX_SEGMENT_BYTES, Store, segment
 from nora.tasks import SingleFlight, Tasks
 from nora.upstream.client import Upstream, UpstreamClient, UpstreamResponse, check_status, shown_url
 from nora.upstream.freshness import Fresh, Miss, Revalidate, judge, negative_ttl
+from nora.upstream.pause import without_collection
 from nora.upstream.stored import Head, decode, encode
+from nora.upstream.writes import Writes
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +36,13 @@ STALE_WAIT_SECONDS = 5.0
 """How long a client that could have a stale page waits for a fresh one; the refresh goes on. pip gives up after 15 s."""
 OUTAGE_SECONDS = 15.0
 """After a failure, stale pages are served for this long without asking."""
-INLINE_PARSE_BYTES = 64 * 1024
+INLINE_PARSE_BYTES = 128 * 1024
+"""Documents shorter than this are read on the event loop: a millisecond or two."""
 MAX_HEADS = 20_000
 
 T = TypeVar("T")
+R = TypeVar("R")
+P = ParamSpec("P")
 
 
 class UpstreamDocuments(ABC, Generic[T]):
@@ -73,6 +77,7 @@ class UpstreamDocuments(ABC, Generic[T]):
         self._parsed: BoundedCache[str, tuple[str, T]] = BoundedCache(max_weight)
         self._absent_until: BoundedCache[str, float] = BoundedCache(MAX_HEADS)
         self._flights = SingleFlight(tasks)
+        self._writes = Writes(store, tasks)
         self._down_until = 0.0
         self.watcher: Callable[[str, bool], None] = lambda name, held: None
         """Called with each name of which this process has stored an answer, or removed it (then with ``False``)."""
@@ -175,6 +180,7 @@ class UpstreamDocuments(ABC, Generic[T]):
         return stored[0] if stored else None
 
     async def _stored(self, project: str) -> tuple[Head, bytes] | None:
+        await self._writes.settled(self._key(project))
         data = await self._store.get(self._key(project))
         if data is None:
             return None
@@ -185,7 +191,8 @@ class UpstreamDocuments(ABC, Generic[T]):
         if stored is None:
             return None
         head, body = stored
-        return head, await self._parse(project, Document(url=head.url, content_type=head.content_type, body=body))
+        document = Document(url=head.url, content_type=head.content_type, body=body)
+        return head, await self._off_loop(document, self._parsed_now, project, document)
 
     async def _refresh(self, project: str) -> Head | None:
         # Another worker may have asked meanwhile, so the disk is looked at first.
@@ -242,8 +249,8 @@ class UpstreamDocuments(ABC, Generic[T]):
         content_type = response.headers.get("content-type", "")
         document = Document(url=response.url, content_type=content_type, body=response.body)
         # Parsed before it is kept: what is no such document must not replace one.
-        value = await self._parse(project, document)
-        now, digest = self._clock(), hashlib.sha256(response.body).hexdigest()
+        value, digest = await self._off_loop(document, self._parsed_with_digest, project, document)
+        now = self._clock()
         head = Head(
             upstream=self.upstream.url,
             url=response.url,
@@ -283,6 +290,7 @@ class UpstreamDocuments(ABC, Generic[T]):
             return head, None
         if held is not None:
             log.warning("project was withdrawn upstream", extra={"project": project, "upstream": shown_url(self.upstream.url)})
+            await self._writes.settled(self._key(project))
             await self._store.delete(self._key(project))
             self.watcher(project, False)
         self._heads.discard(project)
@@ -291,21 +299,23 @@ class UpstreamDocuments(ABC, Generic[T]):
         return None
 
     async def _keep(self, project: str, head: Head, body: bytes) -> None:
-        try:
-            await self._store.put(self._key(project), encode(head, body))
-            self.watcher(project, True)
-        except (StorageFull, OSError) as error:
-            # It can be served all the same, as long as it is in memory.
-            log.error("listing could not be kept", extra={"project": project, "error": str(error)})
+        await self._writes.put(self._key(project), encode(head, body), lambda: self.watcher(project, True))
 
-    async def _parse(self, project: str, document: Document) -> T:
+    async def _off_loop(self, document: Document, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Work on a document: in a thread if that is large."""
         if len(document.body) < INLINE_PARSE_BYTES:
-            return self._parsed_now(project, document)
-        return await asyncio.to_thread(self._parsed_now, project, document)
+            return work(*args, **kwargs)
+        return await asyncio.to_thread(work, *args, **kwargs)
+
+    def _parsed_with_digest(self, project: str, document: Document) -> tuple[T, str]:
+        return self._parsed_now(project, document), hashlib.sha256(document.body).hexdigest()
 
     def _parsed_now(self, project: str, document: Document) -> T:
         try:
-            return self.parse(project, document)
+            if len(document.body) < INLINE_PARSE_BYTES:
+                return self.parse(project, document)
+            with without_collection():
+                return self.parse(project, document)
         except NoraError:
             raise
         except Exception as error:

@@ -19,6 +19,8 @@ MAX_LISTED_FILES = 40_000
 MAX_RELATED_BYTES = 32 * 1024 * 1024
 MAX_REMEMBERED_NAMES = 50_000
 _PLAIN_NAME = re.compile(r"(?!\.{1,2}\Z)[^/\\\x00-\x1f\x7f]+\Z")
+_NO_NAMES = frozenset({"", ".", ".."})
+_NOT_PLAIN = re.compile(r"[/\\\x00-\x1f\x7f]")
 
 
 class UpstreamListings(UpstreamDocuments[Listing]):
@@ -36,7 +38,9 @@ class UpstreamListings(UpstreamDocuments[Listing]):
         """See :class:`UpstreamDocuments`."""
         listing = self._format.parse_listing(name, document)
         # PROXY-15: whatever a format lets through, no name becomes a path.
-        if all(_PLAIN_NAME.match(file.name) for file in listing.files):
+        names = [file.name for file in listing.files]
+        # One look at all of them takes a tenth of the time, and nearly always there is nothing to find.
+        if not _NOT_PLAIN.search("".join(names)) and _NO_NAMES.isdisjoint(names):
             return listing
         plain = tuple(file for file in listing.files if _PLAIN_NAME.match(file.name))
         return msgspec.structs.replace(listing, files=plain)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import string
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -20,9 +22,11 @@ PROVENANCE = ".provenance"
 PKG_INFO = ".pkg-info"
 """Suffix of the metadata of hosted files that may not be announced, since building can change it. Not served at an address."""
 
+LARGEST_SIZE = 2**63 - 1
+
 _DIGEST = re.compile(r"[0-9a-f]+")
 _ALGORITHM = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z", re.ASCII)
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z", re.ASCII)
 _SECURE_URL = re.compile(r"https://[^/\s]+\S*|http://(?:localhost|127\.0\.0\.1|\[::1\])(?:[:/]\S*)?", re.IGNORECASE)
 
 _FORBIDDEN_IN_HOST = re.compile(r"[\s\"#%'()*,/<>?@\[\\\]^`{|}]")  # WHATWG URL, "forbidden domain code point", and quotes
@@ -30,7 +34,8 @@ _FORBIDDEN_IN_HOST = re.compile(r"[\s\"#%'()*,/<>?@\[\\\]^`{|}]")  # WHATWG URL,
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 # A link in which nothing is to be encoded or cut off; it needs urljoin only if it has dot segments.
-_CLEAN = re.compile(r"[\w.~!$&'()*+,=:@%/-]+", re.ASCII)
+CLEAN_IN_LINKS = (string.ascii_letters + string.digits + "_.~!$&'()*+,=:@%/-").encode()
+_CLEAN = re.compile(f"[{re.escape(CLEAN_IN_LINKS.decode())}]+")
 _ABOVE = 8  # so many "../" are looked up, more are computed
 
 
@@ -55,19 +60,22 @@ class Links:
         Spec: RFC 3986 5; where that and browsers differ (white space, backslashes), WHATWG URL. Most links take one of the first
         three ways, since ``urljoin`` costs as much as everything else that is done for a file.
         """
-        if _CLEAN.fullmatch(link):
-            if link.startswith(("https://", "http://")):
-                end_of_origin = link.find("/", 8)
-                if end_of_origin > 0:
-                    return link if _is_origin(link[:end_of_origin]) else None
-            elif ":" not in link and "//" not in link:
-                if link.startswith("/"):
-                    if "/." not in link and self._root:
-                        return self._root + link
-                elif not (rest := link.lstrip("./")).startswith(".") and "/." not in rest:
-                    above = link[: len(link) - len(rest)]
-                    if above in self._above:
-                        return self._above[above] + rest
+        return self.resolve_clean(link) if _CLEAN.fullmatch(link) else urljoin_or_none(self._base, link)
+
+    def resolve_clean(self, link: str) -> str | None:
+        """:meth:`resolve` for a link of nothing but :data:`CLEAN_IN_LINKS`, at least one."""
+        if link.startswith(("https://", "http://")):
+            end_of_origin = link.find("/", 8)
+            if end_of_origin > 0:
+                return link if _is_origin(link[:end_of_origin]) else None
+        elif ":" not in link and "//" not in link:
+            if link.startswith("/"):
+                if "/." not in link and self._root:
+                    return self._root + link
+            elif not (rest := link.lstrip("./")).startswith(".") and "/." not in rest:
+                above = link[: len(link) - len(rest)]
+                if above in self._above:
+                    return self._above[above] + rest
         return urljoin_or_none(self._base, link)
 
 
@@ -158,6 +166,29 @@ def announced_metadata(value: Any, url: str) -> Sidecar | bool | None:
     return False if value is False else None
 
 
+def announced_sidecars(entry: Mapping[str, Any], url: str) -> tuple[dict[str, Sidecar], dict[str, Any]]:
+    """The sidecars that a file of a JSON page has, and the keys that say expressly that it has none."""
+    sidecars: dict[str, Sidecar] = {}
+    refused: dict[str, Any] = {}
+    # PEP 714: the old names count only without the new one. The public index writes the third one.
+    for key in ("core-metadata", "dist-info-metadata", "data-dist-info-metadata"):
+        if key in entry:
+            metadata = announced_metadata(entry[key], url)
+            if isinstance(metadata, Sidecar):
+                sidecars[METADATA] = metadata
+            elif metadata is False:
+                refused["core-metadata"] = False
+            break
+    signed = entry.get("gpg-sig")
+    if signed is True:
+        sidecars[SIGNATURE] = Sidecar(url=beside(url, SIGNATURE))
+    elif signed is False:
+        refused["gpg-sig"] = False
+    if (provenance := announced_provenance(entry.get("provenance"))) is not None:
+        sidecars[PROVENANCE] = provenance
+    return sidecars, refused
+
+
 def announced_provenance(value: Any) -> Sidecar | None:
     """How a file's provenance is served, if a page's ``provenance`` tells: its address, anywhere, on a secure origin (PEP 740).
 
@@ -180,7 +211,7 @@ def clean_time(value: Any) -> str | None:
         return None
     try:
         time = datetime.fromisoformat(value)
-        if _TIME.fullmatch(value):
+        if TIME.fullmatch(value):
             return value
         time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except (ValueError, OverflowError):

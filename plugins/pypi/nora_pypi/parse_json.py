@@ -8,16 +8,13 @@ from typing import Any
 
 import msgspec
 
-from nora.api import Document, File, Listing, Sidecar, UpstreamInvalid
+from nora.api import Document, File, Listing, UpstreamInvalid
+from nora_pypi import parse_typed
 from nora_pypi.model import (
-    METADATA,
-    PROVENANCE,
-    SIGNATURE,
+    LARGEST_SIZE,
     STATUSES,
     Links,
-    announced_metadata,
-    announced_provenance,
-    beside,
+    announced_sidecars,
     build_file,
     check_version,
     clean_digests,
@@ -26,8 +23,6 @@ from nora_pypi.model import (
     is_plain,
 )
 from nora_pypi.names import NormalizedName
-
-_LARGEST_SIZE = 2**63 - 1
 
 # Keys that have a place of their own in the neutral model; all others live in `extra` under their own names.
 _PAGE_KEYS = frozenset({"meta", "name", "files", "versions", "project-status", "api-version"})
@@ -49,26 +44,31 @@ def parse(project: str, document: Document) -> Listing:
     Raises:
         UpstreamInvalid: not a whole JSON page, or one of another major version of the API.
     """
-    page = _decode(document)
+    body = document.body.removeprefix(codecs.BOM_UTF8)
+    typed = parse_typed.decode(body)
+    page = typed.others() if typed is not None else _decode(document.url, body)
     meta = page.get("meta")
     meta = meta if isinstance(meta, dict) else {}
     version = str(meta.get("api-version", "1.0"))  # VER-7: a missing one means 1.0
     check_version(version, document.url)
-    entries = page.get("files")
-    if not isinstance(entries, list):
+    name, links = NormalizedName(project), Links(document.url)
+    if typed is not None:
+        files = parse_typed.listed(name, typed.files, links)
+    elif isinstance(entries := page.get("files"), list):
+        files = _files(name, entries, links)
+    else:
         raise UpstreamInvalid(document.url, "its JSON has no list of files")
-    files = _files(NormalizedName(project), entries, Links(document.url))
     status, reason = _status(page.get("project-status"))
     return Listing(project=project, files=files, status=status, status_reason=reason, extra=_page_extra(page, meta, version))
 
 
-def _decode(document: Document) -> dict[str, Any]:
+def _decode(url: str, body: bytes) -> dict[str, Any]:
     try:
-        page = msgspec.json.decode(document.body.removeprefix(codecs.BOM_UTF8))
+        page = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise UpstreamInvalid(document.url, f"no whole JSON document: {str(error)[:100]}") from None
+        raise UpstreamInvalid(url, f"no whole JSON document: {str(error)[:100]}") from None
     if not isinstance(page, dict):  # JSON-1
-        raise UpstreamInvalid(document.url, "its JSON is no object")
+        raise UpstreamInvalid(url, "its JSON is no object")
     return page
 
 
@@ -107,41 +107,18 @@ def _file(project: NormalizedName, entry: Mapping[str, Any], links: Links) -> Fi
     if url is None or not link.partition("#")[0].strip():  # the page itself is no file
         return None
     size, yanked = entry.get("size"), entry.get("yanked", False)
-    sidecars, refused = _sidecars(entry, url)
+    sidecars, refused = announced_sidecars(entry, url)
     return build_file(
         project,
         name,
         url,
-        size=size if type(size) is int and 0 <= size <= _LARGEST_SIZE else None,
+        size=size if type(size) is int and 0 <= size <= LARGEST_SIZE else None,
         digests=clean_digests(entry.get("hashes")),
         published=clean_time(entry["upload-time"]) if "upload-time" in entry else None,
         yanked=(yanked or False) if isinstance(yanked, bool | str) else False,  # YANK-4: "" is false
         sidecars=sidecars,
         extra=_file_extra(entry) | refused,
     )
-
-
-def _sidecars(entry: Mapping[str, Any], url: str) -> tuple[dict[str, Sidecar], dict[str, Any]]:
-    """The sidecars that a file has, and the keys that say expressly that it has none."""
-    sidecars: dict[str, Sidecar] = {}
-    refused: dict[str, Any] = {}
-    # PEP 714: the old names count only without the new one. The public index writes the third one.
-    for key in ("core-metadata", "dist-info-metadata", "data-dist-info-metadata"):
-        if key in entry:
-            metadata = announced_metadata(entry[key], url)
-            if isinstance(metadata, Sidecar):
-                sidecars[METADATA] = metadata
-            elif metadata is False:
-                refused["core-metadata"] = False
-            break
-    signed = entry.get("gpg-sig")
-    if signed is True:
-        sidecars[SIGNATURE] = Sidecar(url=beside(url, SIGNATURE))
-    elif signed is False:
-        refused["gpg-sig"] = False
-    if (provenance := announced_provenance(entry.get("provenance"))) is not None:
-        sidecars[PROVENANCE] = provenance
-    return sidecars, refused
 
 
 def _file_extra(entry: Mapping[str, Any]) -> dict[str, Any]:

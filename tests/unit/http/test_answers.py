@@ -15,7 +15,22 @@ UNEQUAL = {"date", "x-request-id"}
 
 
 @pytest.fixture
-def blueprint(source) -> RegistryBlueprint:
+def compressed() -> list[bytes]:
+    """What was compressed so far of the page at ``/later``."""
+    return []
+
+
+@pytest.fixture
+def later_page(compressed) -> Page:
+    async def compress() -> bytes:
+        compressed.append(PAGE)
+        return gzip.compress(PAGE, mtime=0)
+
+    return Page(PAGE, "text/html; charset=utf-8", vary=("Accept",), etag="page", gzip_later=compress)
+
+
+@pytest.fixture
+def blueprint(source, later_page) -> RegistryBlueprint:
     made = RegistryBlueprint()
 
     @made.read("/page")
@@ -29,6 +44,10 @@ def blueprint(source) -> RegistryBlueprint:
             gzip_body=gzip.compress(PAGE, mtime=0),
             headers={"X-Serial": "7"},
         )
+
+    @made.read("/later")
+    async def later(request):
+        return later_page
 
     @made.read("/plain")
     async def small(request):
@@ -113,6 +132,19 @@ def test_the_gzip_form_is_another_representation(client):
     assert client.ask("GET", "/page", Accept_Encoding="gzip;q=0")["content-encoding"] is None
     # What is not worth it does not depend on it.
     assert client.ask("GET", "/plain", Accept_Encoding="gzip")["vary"] is None
+
+
+def test_a_page_is_compressed_only_for_who_wants_it_so_and_lacks_it(client, compressed):
+    # HTTP-7, HTTP-11
+    plain = client.ask("GET", "/later")
+    unchanged = client.ask("GET", "/later", Accept_Encoding="gzip", If_None_Match='"page-gzip"')
+    assert (plain.body, unchanged.status, compressed) == (PAGE, 304, [])
+    packed, again = (client.ask("GET", "/later", Accept_Encoding="gzip") for _ in range(2))
+    assert gzip.decompress(packed.body) == gzip.decompress(again.body) == PAGE
+    assert packed["content-encoding"] == "gzip"
+    assert packed["etag"] == unchanged["etag"] == '"page-gzip"'
+    assert {answer["vary"] for answer in (plain, unchanged, packed)} == {"Accept, Accept-Encoding"}
+    assert compressed == [PAGE]
 
 
 # HTTP-7, HTTP-8

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from nora.api import File, NotFound, UpstreamError, UpstreamUnavailable
-from nora.registry.sources import FIRST_SEEN, listing_of, owner_among
-from nora.upstream.pins import Pin
+from nora.api import File, NotFound, Sidecar, SidecarReader, UpstreamError, UpstreamUnavailable
+from nora.registry.sources import DERIVED, FIRST_SEEN, Owned, Source, listing_of, owner_among
+from nora.upstream.pins import Pin, Pinned
+from nora.upstream.stored import Head
 
 A, B, C = "https://a.example/simple/", "https://b.example/simple/", "https://c.example/simple/"
 
@@ -202,3 +203,43 @@ async def test_a_page_that_vanished_and_is_gone_upstream_is_no_empty_project(wor
     world.upstreams.answers[f"{A}x/"] = 404
     with pytest.raises(NotFound):
         await listing_of(owned, world.store, "x")
+
+
+# Many files at once
+
+
+class SomeReader(SidecarReader):
+    """Of wheels only."""
+
+    suffix = ".meta"
+
+    def applies(self, file: File) -> bool:
+        return file.name.endswith(".whl")
+
+    def read(self, project, file, *, held):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+@pytest.mark.parametrize("readers", [(), (SomeReader(),)])
+def test_all_files_together_are_completed_as_one_by_one(pinned, readers):
+    said = {
+        "published": "2024-01-02T03:04:05Z",
+        "sidecars": {".meta": Sidecar(url=f"{A}y.meta"), ".asc": Sidecar(url=f"{A}y.asc")},
+    }
+    files = [
+        file("a.whl", **said),
+        file("b.whl", published=said["published"]),
+        file("c.whl", **said | {"sidecars": {".asc": Sidecar(url=f"{A}c.asc")}}),
+        file("d.zip", published=said["published"]),
+        file("e.whl", sidecars=said["sidecars"]),
+        File(name="f.zip", digests={"md5": "0"}, published=said["published"], sidecars=said["sidecars"]),
+    ]
+    pins = [Pin(name="f.zip", sha256="1" * 64, size=7, digests={"md5": "0"}), Pin(name="a.whl.meta", sha256="2" * 64, size=8)]
+    head = Head(upstream=A, url=A, content_type="", digest="", validated_at=1.0, seen_at=1_700_000_000.0)
+    owned = Owned(Source(None, None, readers), head, Pinned("1", {pin.name: pin for pin in pins} if pinned else {}))
+    together = owned.all_completed(files)
+    assert together == tuple(owned.completed(each) for each in files)
+    assert (together[5].digests.get("sha256") == "1" * 64) is pinned
+    assert (together[1].sidecars == {".meta": DERIVED}) is bool(readers)
+    assert together[4].published == "2023-11-14T22:13:20.000000Z"

@@ -345,3 +345,12 @@ async def test_names_that_no_file_system_takes_do_not_break_the_server(make_list
     assert await names(listings, "y") == ["y-1"]
     assert not await listings.knows(name)
     assert await listings.head(name) is None
+
+
+# Names, PROXY-15
+
+
+@pytest.mark.parametrize("odd", ["", ".", "..", "a/b", "a\\b", "a\nb", "a\x7f"])
+async def test_no_name_that_could_be_a_path_gets_into_a_listing(make_listings, upstreams, odd):
+    upstreams.lists(BASE, "x", file("x-1"), file(odd), file("x-2"))
+    assert await names(make_listings()) == ["x-1", "x-2"]
