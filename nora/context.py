@@ -6,29 +6,31 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from nora.api import Actor, Page
+from nora.api import Actor, Content, Page
 
 ANONYMOUS = Actor()
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """That a page is the right answer, and how long that needs no other proof than a look at clock and token.
+    """That a page or a file is the right answer, and how long that needs no other proof than a look at clock and token.
 
     Attributes:
-        page: The very object that was answered.
+        answer: The very object that was answered.
         token: The store's token from before anything was looked at, see :class:`nora.store.protocol.ChangeMark`.
         since, until: Seconds since the epoch. Outside of them the page may have to be asked for again; a clock that was set back
             is outside, too.
-        renew: Looks again whether this page still is the answer, waiting for nothing: the new standing, or ``None`` if it is not
-            or that cannot be told at once.
+        renew: Looks again whether this still is the answer, waiting for nothing: the new standing, or ``None`` if it is not or
+            that cannot be told at once.
+        holds: What this process knows without a look; ``False`` is as if the token had changed.
     """
 
-    page: Page
+    answer: Page | Content
     token: bytes
     since: float
     until: float
     renew: Callable[[], Standing | None]
+    holds: Callable[[], bool] | None = None
 
 
 @dataclass(slots=True)
@@ -36,18 +38,18 @@ class Reliance:
     """What the answer to a request has relied on so far.
 
     Attributes:
-        standings: Of the pages that were made.
-        questions: How many times a registry was asked about a project.
+        standings: Of the pages that were made, and of the files that were opened.
+        questions: How many times a registry was asked about a project, or for the list of projects.
     """
 
     standings: list[Standing] = field(default_factory=list)
     questions: int = 0
 
-    def standing_of(self, page: object) -> Standing | None:
-        """The standing of a page, if nothing else was asked for that its choice could depend on."""
+    def standing_of(self, answer: object) -> Standing | None:
+        """The standing of a page or a file, if nothing else was asked for that its choice could depend on."""
         if self.questions != 1 or len(self.standings) != 1:
             return None
-        return self.standings[0] if self.standings[0].page is page else None
+        return self.standings[0] if self.standings[0].answer is answer else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ class Registry(ABC, Generic[ConfigT]):
         same bytes. Representations are told apart by ``content_type`` and ``variant``. ``fields`` gives further response fields.
 
         A request with the same head may get the same answer without the handler being called, so a handler chooses the page by
-        nothing but the head of the request, without its X-Request-ID.
+        nothing but the head of the request, without its X-Request-ID: not by the time, the client's address or what it remembers.
 
         Raises:
             NotFound, UpstreamError: as :meth:`listing`.
@@ -108,7 +108,10 @@ class Registry(ABC, Generic[ConfigT]):
     async def projects_page(
         self, content_type: str, render: Callable[[ProjectNames], bytes], *, vary: tuple[str, ...] = ()
     ) -> Page:
-        """The list of projects in one representation, rendered once per change."""
+        """The list of projects in one representation, rendered once per change.
+
+        It may be given again by the request's head alone, as :meth:`project_page`.
+        """
 
     @abstractmethod
     async def page(
@@ -146,7 +149,8 @@ class Registry(ABC, Generic[ConfigT]):
     async def open(self, project: str, filename: str, *, sidecar: str = "") -> Content:
         """A file, or with ``sidecar`` (a suffix such as ``.metadata``) what belongs to it; fetched from upstream if not held.
 
-        The same decision as :meth:`listing` makes it: a file that is not listed is not found.
+        The same decision as :meth:`listing` makes it: a file that is not listed is not found. It may be given again by the
+        request's head alone, as :meth:`project_page`; that goes for ``content_type`` and ``headers`` that the handler sets, too.
 
         Raises:
             NotFound: not listed.

@@ -13,13 +13,14 @@ from urllib.parse import unquote_to_bytes
 from sanic.request import Request
 
 from nora import metrics
-from nora.api import Actor, Content, Forbidden, NotFound, Page, Right, TooLarge
+from nora.api import Actor, Content, Forbidden, NotFound, Right, TooLarge
 from nora.api.routes import Handler, Route
 from nora.auth.access import Access
 from nora.context import Reliance, RequestContext, current_request
 from nora.http.answers import answer_with
 from nora.http.errors import error_answer
-from nora.http.fast import REQUEST_ID, HeldPages
+from nora.http.fast import HeldPages
+from nora.http.heads import REQUEST_ID
 from nora.http.log import log_answer
 from nora.http.wire import Outgoing, is_head
 
@@ -93,7 +94,7 @@ class Dispatcher:
             if isinstance(result, Content):
                 await result.source.aclose()
             raise
-        if reliance is not None and isinstance(result, Page):
+        if reliance is not None:
             outgoing.standing = reliance.standing_of(result)
         return outgoing
 

@@ -7,16 +7,22 @@ when something last happened. ``tests/unit/http/test_fast_connections.py`` guard
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 import time
 from typing import Any
 
 from sanic.http.constants import Stage
 from sanic.server.protocols.http_protocol import HttpProtocol
 
-from nora.http.fast import MAX_HEAD_BYTES, HeldPages, is_secure
+from nora.http.fast import HeldPages
+from nora.http.heads import MAX_HEAD_BYTES, is_secure
 
 LEAVING_SECONDS = 10.0
 """How often a connection is looked after whose client takes its time."""
+STALLED_SECONDS = 120.0
+"""How long a client may take nothing of an answer that waits for it."""
 
 
 class HeldProtocol(HttpProtocol):
@@ -26,7 +32,7 @@ class HeldProtocol(HttpProtocol):
     it reads, neither idleness nor a stop cuts it off.
     """
 
-    __slots__ = ("_begun", "_held", "_left", "_plain")
+    __slots__ = ("_begun", "_channel", "_held", "_left", "_plain")
 
     def __init__(self, **parts: Any) -> None:
         super().__init__(**parts)
@@ -34,11 +40,29 @@ class HeldProtocol(HttpProtocol):
         self._http = None
         self._begun = self._plain = False
         self._left = 0
+        self._channel: socket.socket | None = None
 
     def connection_made(self, transport: Any) -> None:
         """See :class:`asyncio.Protocol`."""
         super().connection_made(transport)  # type: ignore[no-untyped-call]
         self._plain = not is_secure(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See :class:`asyncio.Protocol`."""
+        if self._channel is not None:
+            self._channel.close()
+        super().connection_lost(exc)  # type: ignore[no-untyped-call]
+
+    def channel(self) -> socket.socket | None:
+        """A socket object of this connection's, since the transport lets nobody send by its own; ``None`` if there is none left.
+
+        It has a descriptor of its own, so it never writes to a connection that was accepted after this one was closed.
+        """
+        if self._channel is None and self.transport is not None:
+            shown = self.transport.get_extra_info("socket")
+            with contextlib.suppress(OSError):
+                self._channel = socket.socket(shown.family, socket.SOCK_STREAM, 0, os.dup(shown.fileno()))
+        return self._channel
 
     def _setup_connection(self, *args: Any, **kwargs: Any) -> None:
         super()._setup_connection(*args, **kwargs)  # type: ignore[no-untyped-call]
@@ -68,7 +92,7 @@ class HeldProtocol(HttpProtocol):
         if left := self._leaving():
             if left != self._left:
                 self._left, self._time = left, time.monotonic()
-            if time.monotonic() - self._time <= self.response_timeout:
+            if time.monotonic() - self._time <= min(STALLED_SECONDS, self.response_timeout):
                 self._callback_check_timeouts = self.loop.call_later(LEAVING_SECONDS, self.check_timeouts)
                 return
         super().check_timeouts()  # type: ignore[no-untyped-call]

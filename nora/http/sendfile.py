@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import time
+from contextlib import suppress
 from typing import Any
 
 from nora.api import ByteSource, NoraError
@@ -31,6 +32,7 @@ class FileAnswer(Outgoing):
         super().__init__(status, fields, content_length=None if stop is None else stop - start, head_only=head_only)
         self._source, self._start, self._stop = source, start, stop
         self._chunked = False
+        self._whole: bytes | None = None
 
     async def transmit(self, stream: Any) -> None:
         """See :class:`Outgoing`."""
@@ -40,12 +42,16 @@ class FileAnswer(Outgoing):
         if self.head_only:
             await write(stream, head, b"")
             return
+        if self._whole is not None:
+            await write(stream, head, self._whole)
+            self.bytes_sent = len(self._whole)
+            return
         descriptor = self._source.open()
         try:
             if self._chunked or stream.protocol.transport.get_extra_info("ssl_object") is not None:
                 await self._copy(stream, head, descriptor)
-            elif self._source.complete and self._stop is not None and self._stop - self._start <= PIECE_BYTES:
-                body = read_fully(descriptor, self._start, self._stop - self._start)
+            elif (length := self._small_length()) is not None:
+                body = read_fully(descriptor, self._start, length)
                 await write(stream, head, body)
                 self.bytes_sent = len(body)
             else:
@@ -61,9 +67,26 @@ class FileAnswer(Outgoing):
             return self.fields
         return [*self.fields, ("content-length", str(self._stop - self._start))]
 
+    def whole(self) -> bytes | None:
+        """See :class:`Outgoing`."""
+        if self._whole is None and not self.head_only and (length := self._small_length()) is not None:
+            descriptor = self._source.open()
+            try:
+                # What is shorter than it should be breaks the connection when it is sent.
+                with suppress(Broken):
+                    self._whole = read_fully(descriptor, self._start, length)
+            finally:
+                os.close(descriptor)
+        return self._whole
+
     async def aclose(self) -> None:
         """See :class:`Outgoing`."""
         await self._source.aclose()
+
+    def _small_length(self) -> int | None:
+        """How long it is, if all of it is here and can be read at once without anybody having to wait."""
+        length = self._stop - self._start if self._stop is not None and self._source.complete else None
+        return length if length is not None and length <= PIECE_BYTES else None
 
     async def _settle_length(self, stream: Any) -> None:
         """Nobody knows how long it is. HTTP/1.1 can break off a chunked body; HTTP/1.0 has to wait for the whole."""

@@ -88,7 +88,7 @@ class Outgoing(BaseHTTPResponse):
         content_length: Length of the body in bytes; ``None`` if it has none by its nature or none is known.
         bytes_sent: Of the body, after :meth:`send`.
         broken: Whether the body was broken off.
-        standing: How long the page that it was made of stands, if that is known.
+        standing: How long what it was made of stands, a page or a file, if that is known.
     """
 
     def __init__(
@@ -147,6 +147,10 @@ class Outgoing(BaseHTTPResponse):
         if self.status in BODILESS:
             return self.fields
         return [*self.fields, ("content-length", str(self.content_length))]
+
+    def whole(self) -> bytes | None:
+        """The body, to be kept for others; ``None`` if it is not all here, or too large for that."""
+        return bytes(self.body or b"")
 
     async def aclose(self) -> None:
         """Let go of what the body comes from."""

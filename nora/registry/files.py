@@ -280,6 +280,11 @@ class Files:
         await self._pin_sidecar(project, file, suffix, owned, actual.sha256, actual.size, refusal=actual.refusal)
 
 
+def is_held(content: Content) -> bool:
+    """Whether all of an opened file is here, and it is known by a digest: then equal tags mean equal bytes."""
+    return content.source.complete and bool(content.etag)
+
+
 async def _read_source(source: ByteSource, project: str, file: File, reader: SidecarReader) -> bytes:
     """Run a reading on a file that is here or on its way; closes the source."""
     try:

@@ -32,7 +32,7 @@ MAX_PAUSE_SECONDS = 1.0
 AT_ONCE = 3
 """So many times it is made without a pause if there were none before."""
 HELD_SECONDS = 5.0
-"""How late, at most, a page that another process has fetched is listed."""
+"""How late, at most, a page that another process has fetched is listed; a second more in a list that is given again."""
 MIN_REMEMBERED = 1000
 """Looking at so many folders takes a few milliseconds."""
 FEW = 100
@@ -199,9 +199,15 @@ class Names:
         # Everybody who asks before the next look begins gets what it sees.
         return await self._flights.run(("names", self._registry, self._turn), self._make)
 
+    def settled(self, names: ProjectNames) -> bool:
+        """Whether these are the newest, as far as this process knows without a look at any folder."""
+        return self._made is names and self._is_settled()
+
+    def _is_settled(self) -> bool:
+        return self._sorted is not None and not any(source.touched or source.replaced for source in self._sources)
+
     async def _is_current(self) -> bool:
-        touched = any(source.touched or source.replaced for source in self._sources)
-        return self._sorted is not None and not touched and await self._hosted.unchanged()
+        return self._is_settled() and await self._hosted.unchanged()
 
     async def _make(self) -> ProjectNames:
         async with self._making:

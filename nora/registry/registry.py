@@ -33,14 +33,14 @@ from nora.api import (
 from nora.index.index import Index
 from nora.index.manifest import Manifest
 from nora.lru import BoundedCache
-from nora.registry.files import Files
+from nora.registry.files import Files, is_held
 from nora.registry.merge import hosted_listing, merge, with_yanks, without_refused
 from nora.registry.names import Names
 from nora.registry.ownership import Owner, owner_of
 from nora.registry.pages import INLINE_BYTES, Pages, Rendering
 from nora.registry.publish import Publisher
 from nora.registry.sources import INLINE_FILES, Owned, Source, listing_of, owner_among
-from nora.registry.standing import Standings
+from nora.registry.standing import Standings, at_once
 from nora.store.protocol import Store
 from nora.tasks import SingleFlight
 
@@ -109,12 +109,13 @@ class HostRegistry(Registry[RegistryConfig]):
         self._merge_upstream, self._version_key = merge_upstream, version_key
         self._offers: BoundedCache[str, tuple[str, Offer]] = BoundedCache(20_000)
         self._pages = Pages(name, flights)
-        self._standings = Standings(store=store, sources=sources, pages=self._pages, resolve=self._resolve, clock=clock)
+        self._standings = Standings(store=store, sources=sources, resolve=self._resolve, clock=clock)
         listings = [source.listings for source in sources]
         self._names = Names(registry=name, store=store, index=index, listings=listings, flights=flights)
 
     async def projects(self) -> ProjectNames:
         """See :class:`Registry`."""
+        self._standings.question()
         return await self._names.current()
 
     async def listing(self, project: str) -> Listing:
@@ -143,19 +144,31 @@ class HostRegistry(Registry[RegistryConfig]):
 
         key = (project, content_type, variant)
         page = await self._pages.page(key, resolved.revision, content_type, vary, make)
-        self._standings.note(look, project, key, resolved, page)
+
+        def same(again: Resolved) -> bool:
+            return again.revision == resolved.revision and self._pages.held(key, resolved.revision) is page
+
+        self._standings.note(look, project, resolved, page, same)
         return page
 
     async def projects_page(
         self, content_type: str, render: Callable[[ProjectNames], bytes], *, vary: tuple[str, ...] = ()
     ) -> Page:
         """See :class:`Registry`."""
+        look = self._standings.look()
         names = await self.projects()
 
         async def make() -> Rendering:
             return Rendering(functools.partial(render, names), names.revision, in_thread=len(names.names) > INLINE_FILES)
 
-        return await self._pages.page(("", content_type), names.revision, content_type, vary, make)
+        key = ("", content_type)
+        page = await self._pages.page(key, names.revision, content_type, vary, make)
+
+        def same() -> bool:
+            return at_once(self._names.current()) is names and self._pages.held(key, names.revision) is page
+
+        self._standings.note_list(look, page, same=same, holds=functools.partial(self._names.settled, names))
+        return page
 
     async def page(
         self,
@@ -191,7 +204,28 @@ class HostRegistry(Registry[RegistryConfig]):
 
     async def open(self, project: str, filename: str, *, sidecar: str = "") -> Content:
         """See :class:`Registry`."""
-        offer = await self._offer(await self._resolve(project))
+        look = self._standings.look()
+        resolved = await self._resolve(project)
+        content = await self._open(resolved, filename, sidecar)
+        if look is not None and is_held(content):
+            same = functools.partial(self._opens_again, filename, sidecar, content)
+            self._standings.note(look, project, resolved, content, same)
+        return content
+
+    def _opens_again(self, filename: str, sidecar: str, content: Content, resolved: Resolved) -> bool:
+        """Whether a file is still the same one. It is opened for that, so whatever opening looks at or notes is not left out."""
+        opened = at_once(self._open(resolved, filename, sidecar))
+        if opened is None:
+            return False
+        at_once(opened.source.aclose())
+        return is_held(opened) and (opened.name, opened.etag, opened.source.size) == (
+            content.name,
+            content.etag,
+            content.source.size,
+        )
+
+    async def _open(self, resolved: Resolved, filename: str, sidecar: str) -> Content:
+        offer = await self._offer(resolved)
         file = offer.listing.by_name.get(filename)
         if offer.listing.status == "quarantined":
             # PEP 792: no file is offered, neither on the page nor by its address.
@@ -201,8 +235,8 @@ class HostRegistry(Registry[RegistryConfig]):
                 raise Forbidden(f"{filename}: {reason}")
             raise NotFound("file", filename)
         if sidecar:
-            return await self._files.open_sidecar(project, file, sidecar, offer.owned)
-        return await self._files.open(project, file, offer.owned)
+            return await self._files.open_sidecar(resolved.project, file, sidecar, offer.owned)
+        return await self._files.open(resolved.project, file, offer.owned)
 
     async def read(self, project: str, filename: str, *, sidecar: str = "", max_bytes: int) -> bytes:
         """See :class:`Registry`."""

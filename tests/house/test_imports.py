@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "index": {"api", "lru", "store.protocol"},
     "upstream": {"api", "lru", "metrics", "tasks", "store.protocol", "store.spool"},  # a download is read while its spool grows
     "registry": {"api", "clock", "metrics", "context", "lru", "tasks", "index", "store.protocol", "upstream"},
-    "http": {"nora", "api", "context", "metrics", "auth.access", "config.errors", "registry.managed"},
+    "http": {"nora", "api", "context", "logs", "metrics", "auth.access", "config.errors", "registry.managed"},
     "room": {
         "api",
         "index.manifest",

@@ -17,7 +17,7 @@ import pytest
 import uvloop
 from sanic.response import text
 
-from nora.api import NotFound, Page, RegistryBlueprint
+from nora.api import Content, NotFound, Page, RegistryBlueprint
 from nora.auth.access import Access
 from nora.context import Standing, current_request
 from nora.http.app import Mount, Readiness, build_app
@@ -248,8 +248,36 @@ class Source:
         self.closed += 1
 
 
+class Memory:
+    """A :class:`nora.api.ByteSource` that is held."""
+
+    complete = True
+
+    def __init__(self, data: bytes, missing: int) -> None:
+        self.size = len(data)
+        self._file = os.memfd_create("held")
+        os.write(self._file, data[: len(data) - missing])
+
+    async def start(self) -> None:
+        pass
+
+    def available(self) -> int:
+        return self.size
+
+    async def wait(self, beyond: int) -> None:
+        pass
+
+    def open(self) -> int:
+        return os.dup(self._file)
+
+    async def aclose(self) -> None:
+        os.close(self._file)
+
+
 class Shelf:
     """Pages by name with what they rest on, as a registry would have them, at ``/page/<name>``.
+
+    The bodies of the same pages as files that are held at ``/file/<name>``, opened anew for each request.
 
     Others at ``/lone/<name>``, of which nobody says what they rest on; at ``/copied/<name>``, which are not the pages that were asked for;
     and at ``/chosen/<name>``, which rest on more than themselves.
@@ -259,6 +287,8 @@ class Shelf:
         renewed: How often a standing was renewed.
         made: How often a handler was asked.
         seconds: For how long standings are made.
+        holds: Whether standings hold as far as is known without a look.
+        missing_bytes: How much shorter files are than they should be.
     """
 
     def __init__(self) -> None:
@@ -266,8 +296,11 @@ class Shelf:
         self.token: bytes | None = b"token-00"
         self.renewed = self.made = 0
         self.seconds = 3600.0
+        self.holds = True
+        self.missing_bytes = 0
         self.blueprint = RegistryBlueprint()
         self.blueprint.read("/page/<name>")(self._page)
+        self.blueprint.read("/file/<name>")(self._file)
         self.blueprint.read("/lone/<name>")(self._lone)
         self.blueprint.read("/copied/<name>")(self._copied)
         self.blueprint.read("/chosen/<name>")(self._chosen)
@@ -287,15 +320,26 @@ class Shelf:
     def held(self, max_bytes: int = 64 * 1024 * 1024, **options: Any) -> HeldPages:
         return HeldPages(max_bytes, lambda: self.token, **{"logs": True, "secret": False, **options})
 
-    def standing(self, name: str, page: Page) -> Standing | None:
+    def standing(self, name: str, page: Page, answer: Page | Content | None = None) -> Standing | None:
         if self.token is None:
             return None
         now = time.time()
-        return Standing(page, self.token, now, now + self.seconds, lambda: self._renew(name, page))
+        renew = lambda: self._renew(name, page, answer)  # noqa: E731
+        return Standing(answer or page, self.token, now, now + self.seconds, renew, lambda: self.holds)
 
-    def _renew(self, name: str, page: Page) -> Standing | None:
+    def _renew(self, name: str, page: Page, answer: Page | Content | None) -> Standing | None:
         self.renewed += 1
-        return self.standing(name, page) if self.pages.get(name) is page else None
+        return self.standing(name, page, answer) if self.pages.get(name) is page else None
+
+    async def _file(self, request: Any, name: str) -> Content:
+        self.made += 1
+        page = self.pages[name]
+        content = Content(name, Memory(page.body, self.missing_bytes), etag=page.etag, headers=page.headers)
+        reliance = current_request.get().reliance
+        if reliance is not None and (standing := self.standing(name, page, content)) is not None:
+            reliance.questions += 1
+            reliance.standings.append(standing)
+        return content
 
     async def _page(self, request: Any, name: str) -> Page:
         self.made += 1
@@ -337,6 +381,7 @@ def shelf() -> Shelf:
     made.put("small", b"small page\n")
     made.put("middle", b"middle page\n" * 400, headers={"x-pypi-last-serial": "7", "x-odd": "\u00fc\r\nx: y"})
     made.put("large", b"large page\n" * 6000)
+    made.put("filed", b"filed page\n" * 30_000)
     made.put("huge", b"huge page\n" * 170_000)
     return made
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 import struct
 import threading
@@ -13,11 +14,14 @@ import pytest
 from sanic.http.constants import Stage
 from sanic.response import text
 
-from nora.http.fast import MAX_HEAD_BYTES, HeldPages
+from nora.http import protocol
+from nora.http.fast import HeldPages
+from nora.http.heads import MAX_HEAD_BYTES
 from nora.http.protocol import HeldProtocol
 
 MB = 1024 * 1024
 SMALL = b"GET /page/small HTTP/1.1\r\nHost: nora.example\r\n\r\n"
+FILED = b"GET /page/filed HTTP/1.1\r\nHost: nora.example\r\n\r\n"
 HUGE = b"GET /page/huge HTTP/1.1\r\nHost: nora.example\r\n\r\n"
 
 
@@ -28,17 +32,17 @@ def loop_kind(request) -> str:
 
 @pytest.fixture
 def server(serving, shelf, until):
-    """Its cache has the answers to ``SMALL`` and ``HUGE``."""
+    """Its cache has the answers to ``SMALL``, ``FILED`` and ``HUGE``."""
     shelf.seconds = 3600
     made = serving(shelf.blueprint, held=shelf.held())
     # What the kernel takes is gone for us, so for once it takes little. Accepted connections inherit that.
     made.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
     client = made.connect()
-    for wire in (SMALL, HUGE) * 2:
+    for wire in (SMALL, FILED, HUGE) * 2:
         client.send(wire)
         client.answer()
     client.close()
-    until(lambda: len(made.app.ctx.held_pages) == 2)
+    until(lambda: len(made.app.ctx.held_pages) == 3)
     shelf.made = 0
     return made
 
@@ -282,6 +286,51 @@ def test_a_slow_client_gets_all_of_it_however_long_it_takes(server, protocols, m
         assert data, f"cut at {got} of {length} bytes"
         got += len(data)
     assert client.is_closed(), "and then it is idle"
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.001])
+def test_what_is_sent_from_a_file_in_memory_arrives_whole_at_whatever_pace(server, shelf, pause):
+    client, body = server.connect(receive_buffer=16 * 1024), shelf.pages["filed"].body
+    for _ in range(10):
+        client.send(FILED)
+        head = client.head()
+        assert int(head["content-length"]) == len(body)
+        got = bytearray()
+        while len(got) < len(body):
+            time.sleep(pause)
+            got += client.take(min(7000, len(body) - len(got)))
+        assert got == body
+    assert shelf.made == 0
+    assert len(server.app.ctx.held_pages._bodies._files) == 1
+
+
+def test_a_client_that_leaves_while_a_file_in_memory_is_sent_harms_nobody(server, protocols, until, caplog):
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        client = server.connect(receive_buffer=16 * 1024)
+        client.send(FILED)
+        client.take(100)
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+    until(lambda: not protocols[0].connections)
+    assert len(os.listdir("/proc/self/fd")) <= before + 1, "each connection's own descriptor is closed with it"
+    client = server.connect()
+    client.send(FILED)
+    assert client.answer().body.startswith(b"filed page")
+    assert [record for record in caplog.records if record.levelname in ("ERROR", "WARNING")] == []
+
+
+def test_a_client_that_takes_nothing_has_two_minutes_though_other_answers_may_take_longer(
+    server, protocols, until, monkeypatch
+):
+    assert protocol.STALLED_SECONDS == 120 < server.app.config.RESPONSE_TIMEOUT
+    monkeypatch.setattr(protocol, "LEAVING_SECONDS", 0.1)
+    monkeypatch.setattr(protocol, "STALLED_SECONDS", 0.3)
+    server.app.config.update({"KEEP_ALIVE_TIMEOUT": 0.2, "GRACEFUL_TCP_CLOSE_TIMEOUT": 0.1})
+    client = server.connect(receive_buffer=16 * 1024)
+    client.send(HUGE)
+    client.head()
+    until(lambda: not protocols[0].connections)
 
 
 def test_a_client_that_takes_nothing_is_let_go_in_the_end(server, protocols, until, monkeypatch):

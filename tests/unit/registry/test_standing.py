@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import hashlib
 import inspect
 import math
+import warnings
 
 import httpx
 import pytest
 
-from nora.api import File, Page, StorageFull
+from nora.api import Content, File, Page, StorageFull
 from nora.context import Reliance, RequestContext, Standing, current_request
 from nora.registry.curate import Curator, Target
 from nora.registry.journal import Journal
 from nora.registry.standing import RECHECK_SECONDS, at_once
+from nora.store.protocol import blob_key
 from nora.upstream.pins import Pin, Pins
 
 A, B = "https://a.example/simple/", "https://b.example/simple/"
@@ -130,7 +134,7 @@ async def test_what_was_fetched_for_the_answer_itself_is_a_change_that_renewal_s
     page, standing = await ask(world.registry(A))
     assert not stands(standing)
     standing = standing.renew()
-    assert standing.page is page
+    assert standing.answer is page
     assert stands(standing)
 
 
@@ -141,7 +145,7 @@ async def test_it_is_renewed_until_the_upstream_is_to_be_asked_again(world, ask,
     for _ in range(9):
         world.clock.turn(1)
         standing = standing.renew()
-        assert standing.page is page
+        assert standing.answer is page
         assert stands(standing)
     world.clock.turn(0.999)
     assert standing.renew().until == pytest.approx(standing.since + 1)
@@ -228,7 +232,7 @@ async def test_hosted_files_stand_whatever_upstreams_do(world, ask, stands):
         assert not stands(standing)
         standing = standing.renew()
         assert stands(standing)
-        assert standing.page is page
+        assert standing.answer is page
     assert world.upstreams.asked == []
 
 
@@ -324,7 +328,7 @@ async def test_a_change_of_another_project_ends_nothing_but_has_to_be_looked_at(
     assert not stands(standing)
     standing = standing.renew()
     assert stands(standing)
-    assert standing.page is page
+    assert standing.answer is page
 
 
 async def test_a_change_while_the_page_is_made_is_not_missed(world, ask, stands):
@@ -458,3 +462,199 @@ def test_at_once_gives_what_needs_no_waiting_and_nothing_else():
     assert [at_once(work) for work in works] == [7, None, None, None]
     assert closed == ["waits"]
     assert {inspect.getcoroutinestate(work) for work in works} == {inspect.CORO_CLOSED}
+
+
+# Files
+
+
+@pytest.fixture
+def opened(store):
+    """A file, opened and closed again, and what it rests on."""
+    store.changes.watch()
+
+    async def opened(registry, project: str, name: str, sidecar: str = "") -> tuple[Content, Standing | None]:
+        reliance = Reliance()
+        reset = current_request.set(RequestContext("r-1", reliance=reliance))
+        try:
+            content = await registry.open(project, name, sidecar=sidecar)
+        finally:
+            current_request.reset(reset)
+        await content.source.aclose()
+        return content, reliance.standing_of(content)
+
+    return opened
+
+
+async def settled(world) -> None:
+    """What a download does after its last byte is done."""
+    while world.tasks._running:
+        await asyncio.sleep(0.001)
+
+
+async def test_a_hosted_file_stands_through_changes_of_others_and_not_its_own_removal(world, opened, stands):
+    registry = world.registry()
+    await world.publish(registry, "x", "x-1", b"data", sidecars={".meta": b"m"})
+    for sidecar in ("", ".meta"):
+        content, standing = await opened(registry, "x", "x-1", sidecar)
+        assert stands(standing)
+        await world.publish(registry, "x", f"x-2{sidecar}", b"other")
+        assert not stands(standing)
+        assert standing.renew() is None, "the listing is to be made again, which takes waiting"
+        await registry.listing("x")
+        standing = standing.renew()
+        assert standing.answer is content
+        assert stands(standing)
+    other = await curator(world, registry)
+    await other.delete("x", Target(file="x-1"))
+    await registry.listing("x")
+    assert not stands(standing)
+    assert standing.renew() is None
+
+
+async def test_a_file_of_a_project_that_is_quarantined_stands_no_longer(world, opened):
+    registry = world.registry()
+    await world.publish(registry, "x", "x-1", b"data")
+    _, standing = await opened(registry, "x", "x-1")
+    await (await curator(world, registry)).set_status("x", "quarantined", "")
+    await registry.listing("x")
+    assert standing.renew() is None
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"dat")])
+async def test_a_file_whose_blob_is_damaged_stands_no_longer_than_a_second(world, opened, stands, damage):
+    registry = world.registry()
+    await world.publish(registry, "x", "x-1", b"data")
+    _, standing = await opened(registry, "x", "x-1")
+    path = world.store.root / blob_key(hashlib.sha256(b"data").hexdigest())
+    path.chmod(0o600)
+    damage(path)
+    assert stands(standing)
+    world.clock.turn(RECHECK_SECONDS)
+    assert not stands(standing)
+    assert standing.renew() is None
+
+
+async def test_a_held_file_of_an_upstreams_is_noted_as_used_when_it_is_renewed(world, opened, read, stands):
+    world.upstreams.lists(A, "x", world.upstream_file(A, "x-1", b"data"))
+    registry = world.registry(A)
+    _, cold = await opened(registry, "x", "x-1")
+    assert cold is None, "it is not here yet"
+    await read(await registry.open("x", "x-1"))
+    await settled(world)
+    noted: list[str] = []
+
+    class Used:
+        used = staticmethod(noted.append)
+
+    registry._files._used = Used()
+    await registry.listing("x")
+    _, standing = await opened(registry, "x", "x-1")
+    assert noted == [hashlib.sha256(b"data").hexdigest()]
+    for _ in range(3):
+        world.clock.turn(RECHECK_SECONDS)
+        assert not stands(standing)
+        standing = standing.renew()
+        assert stands(standing)
+    assert noted == [hashlib.sha256(b"data").hexdigest()] * 4
+    # Evicted: the usual way fetches it again.
+    (world.store.root / blob_key(noted[0])).unlink()
+    assert standing.renew() is None
+
+
+async def test_a_file_of_an_upstreams_stands_no_longer_than_its_listing_is_fresh(world, opened, read, stands):
+    world.upstreams.lists(A, "x", world.upstream_file(A, "x-1", b"data"))
+    registry = world.registry(A, metadata_ttl=2)
+    await read(await registry.open("x", "x-1"))
+    await settled(world)
+    await registry.listing("x")
+    _, standing = await opened(registry, "x", "x-1")
+    assert stands(standing)
+    world.clock.turn(1)
+    standing = standing.renew()
+    assert stands(standing)
+    world.clock.turn(1)
+    assert not stands(standing)
+    assert standing.renew() is None
+    await asyncio.sleep(0.02)
+
+
+async def test_a_file_that_is_opened_to_be_renewed_is_closed(world, opened):
+    registry = world.registry()
+    await world.publish(registry, "x", "x-1", b"data")
+    _, standing = await opened(registry, "x", "x-1")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            assert standing.renew() is not None
+        gc.collect()
+    assert [str(each.message) for each in warned] == []
+
+
+# The list of projects
+
+
+@pytest.fixture
+def listed(store):
+    """The page of the list of projects, and what it rests on."""
+    store.changes.watch()
+
+    async def listed(registry) -> tuple[Page, Standing | None]:
+        reliance = Reliance()
+        reset = current_request.set(RequestContext("r-1", reliance=reliance))
+        try:
+            page = await registry.projects_page("a/b", lambda names: repr(names.names).encode())
+        finally:
+            current_request.reset(reset)
+        return page, reliance.standing_of(page)
+
+    return listed
+
+
+def holding(stands, standing: Standing) -> bool:
+    return stands(standing) and standing.holds()
+
+
+async def test_the_list_stands_until_a_project_begins_on_whatever_worker(world, listed, stands):
+    registry = world.registry()
+    await world.publish(registry, "x", "x-1", b"data")
+    await asyncio.sleep(0.15)  # a young folder proves nothing
+    for worker, name in ((registry, "y"), (world.registry(), "z")):
+        page, standing = await listed(registry)
+        assert holding(stands, standing)
+        await world.publish(registry, "x", f"x-{name}", b"other")
+        assert not holding(stands, standing)
+        standing = standing.renew()
+        assert standing.answer is page
+        assert holding(stands, standing)
+        await world.publish(worker, name, f"{name}-1", b"data")
+        assert not holding(stands, standing)
+        assert standing.renew() is None
+        assert name.encode() in (await listed(registry))[0].body
+        await asyncio.sleep(0.15)
+
+
+async def test_a_name_that_this_process_has_just_seen_ends_it_without_another_token(world, listed, stands):
+    world.upstreams.lists(A, "x", File(name="x-1"))
+    registry = world.registry(A)
+    await registry.listing("x")
+    await asyncio.sleep(0.15)
+    await listed(registry)
+    _, standing = await listed(registry)
+    assert holding(stands, standing)
+    registry._names._held[0]._note("y", True)
+    assert stands(standing)
+    assert not holding(stands, standing)
+    assert standing.renew() is None
+    assert b"'y'" in (await listed(registry))[0].body
+
+
+async def test_a_page_that_was_chosen_by_the_list_of_projects_rests_on_more(world):
+    registry = world.registry()
+    world.store.changes.watch()
+    await world.publish(registry, "x", "x-1", b"data")
+    reliance = Reliance()
+    reset = current_request.set(RequestContext("r-1", reliance=reliance))
+    await registry.projects()
+    page = await registry.project_page("x", "a/b", lambda _: b"")
+    current_request.reset(reset)
+    assert reliance.standing_of(page) is None
