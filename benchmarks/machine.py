@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import platform
 import re
@@ -38,6 +39,16 @@ def describe(command: str, folder: Path, *, wrk: str, nginx: str) -> dict[str, s
 def load_average() -> str:
     """Of the last one, five and fifteen minutes."""
     return ", ".join(f"{load:.2f}" for load in os.getloadavg())
+
+
+def have_free_memory(size: int) -> None:
+    """Get so many bytes of memory and let go of them.
+
+    A virtual machine may hand free memory back to its host within seconds, and then waits for it several times longer than writing
+    a file into it takes. Called before each measurement that fills much memory, so that it is none of that.
+    """
+    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_POPULATE", 0)):
+        pass
 
 
 def disk_sync_ms(folder: Path) -> float:

@@ -11,6 +11,7 @@ from benchmarks.connection import HOST, Answer, CannotMeasureError, Connection
 from benchmarks.data import Project
 from benchmarks.fleet import NORA, NORA_COLD, SIMPLE_PROXY, Fleet
 from benchmarks.loads import GRACE_SECONDS, Figures
+from benchmarks.machine import have_free_memory
 from benchmarks.results import Figure, Goal, Group
 from benchmarks.servers import Server
 from benchmarks.settings import MB, size_text
@@ -106,17 +107,20 @@ def _measure_files(bench: Bench, fleet: Fleet) -> None:
 
 def _file_round(bench: Bench, fleet: Fleet, group: Group, title: str, projects: Sequence[Project]) -> None:
     upstream = fleet.upstream
+    needed = 2 * sum(project.files[0].size for project in projects)
     _files(upstream, projects)
     direct = _files(upstream, projects)
     first = median(answer.first_seconds for answer in direct)
     group.add(title, upstream.name, _throughput(direct))
     urls = [f"http://{HOST}:{upstream.port}{upstream.file(p.name, p.files[0].name).path}" for p in projects]
+    have_free_memory(needed)
     timed = programs.answer(programs.start("fetch", *urls), GRACE_SECONDS)
     fetched = {"first_ms": median(one["first_seconds"] for one in timed) * 1000}
     group.add(title, LIBRARY, {**fetched, "mb_per_second": median(one["bytes"] / one["seconds"] for one in timed) / 1e6})
     for name in _servers(fleet):
 
         def job(name: str = name) -> Figures:
+            have_free_memory(needed)
             answers = _files(fleet.get(name), projects)
             return {**_throughput(answers), "over_ms": (median(answer.first_seconds for answer in answers) - first) * 1000}
 

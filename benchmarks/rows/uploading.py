@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.bench import Bench
 from benchmarks.fleet import NORA, NORA_2, Fleet
 from benchmarks.loads import Figures
+from benchmarks.machine import have_free_memory
 from benchmarks.peers import Pypiserver
 from benchmarks.results import Figure, Goal
 from benchmarks.servers import Nora, Server
@@ -120,6 +121,7 @@ def _measure_large(bench: Bench, fleet: Fleet) -> None:
         folder = bench.folder / f"uploads-{number}"
         folder.mkdir()
         os.sync()
+        have_free_memory(size)
         group.add(title, BARE_COPY, {"mb_per_second": size / bare_copy(folder / "copy", upload) / 1e6})
         (folder / "copy").unlink()
         for name, make in _new_servers(bench, fleet, number).items():
@@ -139,6 +141,7 @@ def _make_room(folder: Path) -> None:
 
 
 def _large(upload: Upload, server: Server) -> Figures:
+    have_free_memory(upload.size)
     forget_peaks(server.roots())
     before = cpu_seconds(server.roots())
     seconds = one_after_another(server.port, server.upload_path, [upload])
