@@ -73,11 +73,18 @@ class Bench:
             yield number
 
     def interleave(self, group: Group, jobs: Jobs) -> None:
-        """Do all jobs in turn, round by round, so that whatever disturbs the machine disturbs everybody."""
+        """Do all jobs in turn, round by round, so that whatever disturbs the machine disturbs everybody.
+
+        Each round begins with another server, since whoever comes first finds the machine idle, and its caches with something else.
+        """
+        for measurement, servers in jobs.items():
+            group.declare(measurement, servers)
         for number in self.each_round():
             for measurement, servers in jobs.items():
                 self.say(f"{group.name} {number + 1}/{self.rounds}: {measurement}")
-                for server, job in servers.items():
+                order = [*servers.items()]
+                first = number % len(order)
+                for server, job in order[first:] + order[:first]:
                     self.attempt(group, measurement, server, job)
 
     def attempt(self, group: Group, measurement: str, server: str, job: Job) -> None:

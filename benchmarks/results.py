@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal
@@ -68,6 +68,11 @@ class Group:
     note: str = ""
     lines: dict[str, dict[str, Line]] = field(default_factory=dict)
     goals: dict[tuple[str, str], tuple[Goal, ...]] = field(default_factory=dict)
+
+    def declare(self, measurement: str, servers: Iterable[str]) -> None:
+        """The order in which servers are shown, whoever is measured first."""
+        for server in servers:
+            self._line(measurement, server)
 
     def add(self, measurement: str, server: str, figures: Mapping[str, float]) -> None:
         """One round of one server."""

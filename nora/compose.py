@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +36,7 @@ from nora.room.named import Parsers
 from nora.store.directory import DirectoryStore
 from nora.store.protocol import Store
 from nora.tasks import SingleFlight, Tasks
+from nora.threads import WarmThreads
 from nora.upstream.client import Upstream, UpstreamClient, make_client, trusting
 from nora.upstream.downloads import Downloads
 from nora.upstream.listings import RelatedDocuments, UpstreamListings
@@ -79,7 +79,7 @@ async def host(settings: Settings, plugins: Plugins, environ: Mapping[str, str])
         StoreError: the storage cannot be used.
     """
     async with AsyncExitStack() as stack:
-        pool = ThreadPoolExecutor(SEND_THREADS, thread_name_prefix="nora-send")
+        pool = WarmThreads(SEND_THREADS, "nora-send")
         asyncio.get_running_loop().set_default_executor(pool)
         store = DirectoryStore.open(Path(settings.storage.path))
         stack.push_async_callback(store.aclose)
@@ -89,6 +89,7 @@ async def host(settings: Settings, plugins: Plugins, environ: Mapping[str, str])
         stack.push_async_callback(files.aclose)
         tasks = Tasks()
         stack.push_async_callback(tasks.aclose)
+        tasks.spawn(store.prepare(), "preparing the storage")
         read_body = BodyReader(settings.server.body_limit_mb * 1024 * 1024)
         downloads = Downloads(store, files, tasks)
         parts = Parts(store, tasks, SingleFlight(tasks), pages, downloads, read_body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 import time
 from contextlib import suppress
@@ -12,8 +13,11 @@ from typing import Any
 from nora.api import ByteSource, NoraError
 from nora.http.wire import PIECE_BYTES, Broken, Outgoing, head_bytes, write
 
-BURST_BYTES = 4 * 1024 * 1024
-"""What one visit to a thread sends at most, if the client takes it."""
+VISIT_SECONDS = 0.02
+"""How long one visit to a thread lasts, give or take a step."""
+STEP_BYTES = 1024 * 1024
+MOMENT_MS = 1
+"""How long a thread waits for room in a client's buffer: a fast one has some by then, and to ask the event loop takes as long."""
 
 
 class FileAnswer(Outgoing):
@@ -142,7 +146,7 @@ class FileAnswer(Outgoing):
             position = self._start
             while (end := await self._more(protocol, position)) > position:
                 while position < end:
-                    sent = await burst(out, descriptor, position, min(BURST_BYTES, end - position))
+                    sent = await burst(out, descriptor, position, end - position)
                     protocol._time = time.monotonic()
                     position += sent
                     self.bytes_sent += sent
@@ -169,16 +173,24 @@ def read_fully(descriptor: int, start: int, count: int) -> bytes:
 
 
 def push(out: int, source: int, start: int, count: int) -> int:
-    """``sendfile`` until the client's buffer is full or ``count`` bytes are sent; returns how many were."""
-    sent = 0
+    """``sendfile`` until ``count`` bytes are sent, the time is over, or the client takes nothing for a moment; how many were sent."""
+    sent, until = 0, time.monotonic() + VISIT_SECONDS
+    room: select.poll | None = None
     while sent < count:
         try:
-            step = os.sendfile(out, source, start + sent, count - sent)
+            step = os.sendfile(out, source, start + sent, min(STEP_BYTES, count - sent))
         except BlockingIOError:
-            break
+            if room is None:
+                room = select.poll()
+                room.register(out, select.POLLOUT)
+            if time.monotonic() > until or not room.poll(MOMENT_MS):
+                break
+            continue
         if step == 0:
             raise Broken("the file is shorter than it was")
         sent += step
+        if time.monotonic() > until:
+            break
     return sent
 
 

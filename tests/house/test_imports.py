@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 PLUGINS = {"nora_pypi": ROOT / "plugins/pypi", "nora_raw": ROOT / "examples/plugin"}
 
 # What each part may import: a whole part, or one module of it. "nora" is the package itself, for its version.
-SHARED = {"clock": set(), "context": {"api"}, "lru": set(), "tasks": set(), "metrics": set()}
+SHARED = {"clock": set(), "context": {"api"}, "lru": set(), "tasks": set(), "threads": set(), "metrics": set()}
 ALLOWED: dict[str, set[str]] = {
     **SHARED,
     "logs": {"context"},  # each line names the request that it was written for
@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "auth": {"api", "lru"},
     "config": {"api"},
     "plugins": {"api"},
-    "store": {"api"},
+    "store": {"api", "threads"},
     "index": {"api", "lru", "store.protocol"},
     "upstream": {"api", "lru", "metrics", "tasks", "store.protocol", "store.spool"},  # a download is read while its spool grows
     "registry": {"api", "clock", "metrics", "context", "lru", "tasks", "index", "store.protocol", "upstream"},
@@ -44,7 +44,21 @@ ALLOWED: dict[str, set[str]] = {
         "upstream.stored",
     },  # like verify, it looks at the storage from outside
     "verify": {"api", "index.manifest", "store.protocol", "upstream.stored"},
-    "compose": {"nora", "api", "tasks", "auth", "config", "http", "index", "plugins", "registry", "room", "store", "upstream"},
+    "compose": {
+        "nora",
+        "api",
+        "tasks",
+        "threads",
+        "auth",
+        "config",
+        "http",
+        "index",
+        "plugins",
+        "registry",
+        "room",
+        "store",
+        "upstream",
+    },
     "cli": {
         "nora",
         "api",
@@ -69,7 +83,7 @@ LAYERS = (
     {"compose"},
     {"verify", "room"},
     {"http", "auth", "registry", "upstream", "index", "store", "config", "plugins", "logs"},
-    {"clock", "context", "lru", "tasks", "metrics"},
+    {"clock", "context", "lru", "tasks", "threads", "metrics"},
     {"api"},
 )
 

@@ -105,7 +105,7 @@ def test_many_clients_get_the_same_file_at_once(serve_source, source, until):
 
 
 def test_a_slow_reader_gets_the_whole_file_and_others_do_not_wait_for_it(serve_source, source, monkeypatch):
-    monkeypatch.setattr(module, "BURST_BYTES", 100_000)
+    monkeypatch.setattr(module, "STEP_BYTES", 100_000)
     server = serve_source(source(DATA * 3, held=True))
     slow = server.connect(receive_buffer=16 * 1024)
     slow.request("GET", "/f", Connection="close")

@@ -509,3 +509,34 @@ async def test_hostile_names_stay_inside_and_apart(store, name):
     written = [path for path in store.root.rglob("*") if path.name == "1"]
     assert [path.parent.parent for path in written] == [store.root / "cache"]
     assert [unquote(found) for found in await store.names("cache")] == [name]
+
+
+async def test_the_folders_of_blobs_are_made_once_however_many_ask(store, monkeypatch):
+    made, mkdir = [], os.mkdir
+
+    def slow(path, *args, **kwargs):
+        made.append(path)
+        time.sleep(0.0001)
+        mkdir(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "mkdir", slow)
+    await asyncio.gather(*(store.prepare() for _ in range(8)))
+    assert len(made) == len(set(made))
+    assert len(os.listdir(store.root / "blobs/sha256")) == 256
+    made.clear()
+    async with store.spool() as spool:
+        await spool.write(b"x")
+        await spool.finish()
+        await store.keep_blob(spool)
+    assert made == []
+
+
+async def test_a_store_that_cannot_be_prepared_says_so_when_it_is_written_to(store, monkeypatch):
+    def broken(*_args, **_kwargs):
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "mkdir", broken)
+        await store.prepare()
+    await store.prepare()
+    assert len(os.listdir(store.root / "blobs/sha256")) == 256
