@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal
 
+NORA = "nora"
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -68,6 +70,7 @@ class Group:
     note: str = ""
     lines: dict[str, dict[str, Line]] = field(default_factory=dict)
     goals: dict[tuple[str, str], tuple[Goal, ...]] = field(default_factory=dict)
+    reasons: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def declare(self, measurement: str, servers: Iterable[str]) -> None:
         """The order in which servers are shown, whoever is measured first."""
@@ -89,6 +92,24 @@ class Group:
     def expect(self, measurement: str, server: str, *goals: Goal) -> None:
         """What is to be reached."""
         self.goals[measurement, server] = goals
+
+    def explain(self, figure: str, reasons: Mapping[str, str]) -> None:
+        """Why servers may be ahead of Nora in a figure that should be small, or large if it is per second; by server."""
+        self.reasons[figure] = dict(reasons)
+
+    def remark(self, measurement: str, server: str) -> str:
+        """Whether Nora's goals were reached, or why this server is ahead of Nora."""
+        ours, headings = self.lines[measurement].get(NORA), {figure.key: figure.heading for figure in self.figures}
+        ahead: dict[str, list[str]] = {}
+        for figure, reasons in self.reasons.items():
+            value = self.lines[measurement][server].median(figure)
+            bound = ours.median(figure) if ours is not None else None
+            if server in reasons and value is not None and bound is not None:
+                if value > bound if "per_second" in figure else value < bound:
+                    ahead.setdefault(reasons[server], []).append(headings[figure])
+        said = [self.verdict(measurement, server)]
+        said += [f"ahead in {' and '.join(figures)}: {reason}" for reason, figures in ahead.items()]
+        return "; ".join(filter(None, said))
 
     def verdict(self, measurement: str, server: str) -> str:
         """Whether the goals were reached; "" if there are none, or nothing to compare."""
@@ -130,7 +151,7 @@ class Results:
                             "rounds": line.rounds,
                             "medians": {figure.key: line.median(figure.key) for figure in group.figures},
                             "reason": line.reason,
-                            "goal": group.verdict(measurement, server),
+                            "remark": group.remark(measurement, server),
                         }
                         for measurement, servers in group.lines.items()
                         for server, line in servers.items()

@@ -31,8 +31,8 @@ def _group(group: Group) -> str:
         if figure.ratio and group.baseline:
             right.append(len(headings))
             headings.append(f"÷ {group.baseline}")
-    if group.goals:
-        headings.append("Goal")
+    if group.goals or group.reasons:
+        headings.append("Goal, or why it is ahead" if group.reasons else "Goal")
     rows = []
     for measurement, servers in group.lines.items():
         shown = measurement
@@ -50,8 +50,8 @@ def _cells(group: Group, measurement: str, server: str, line: Line) -> list[str]
         if figure.ratio and group.baseline:
             ratio = line.ratio(figure.key, base) if base is not None and server != group.baseline else None
             cells.append("" if ratio is None else f"{ratio:.2f}")
-    if group.goals:
-        cells.append(group.verdict(measurement, server))
+    if group.goals or group.reasons:
+        cells.append(group.remark(measurement, server))
     if line.reason and not line.rounds:
         cells[-1] = line.reason
     return cells

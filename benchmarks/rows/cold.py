@@ -33,6 +33,15 @@ PROXIES = ("devpi-server", "proxpi", SIMPLE_PROXY)
 LARGE_FROM_BYTES = MB
 MAX_OVER_SMALL_MS, MAX_OVER_LARGE_MS, LARGE_PAGE_FILES = 5, 60, 1000
 MAX_FIRST_BYTE_MS, LEAST_THROUGHPUT = 10, 0.6
+WHY_PAGES = {
+    "proxpi": "keeps pages in memory only, so nothing is there after a restart; Nora writes them first and asks whose name it is",
+    "simple-repository-server": "keeps nothing, so it asks its upstream each time",
+}
+WHY_FILES = {
+    "proxpi": "does not compare digests",
+    "simple-repository-server": "keeps nothing and computes no digest; Nora would have to send bytes that it has not checked or stored",
+    "devpi-server": "sends bytes before it has compared their digest",
+}
 
 
 def measure(bench: Bench, fleet: Fleet) -> None:
@@ -48,6 +57,7 @@ def _servers(fleet: Fleet) -> list[str]:
 def _measure_pages(bench: Bench, fleet: Fleet) -> None:
     note = "One after another over connections that are open already; JSON, not compressed. Each server asks the same upstream."
     group = bench.group(NAME, "Project pages that are not held", PAGES, note=note)
+    group.explain("ms", WHY_PAGES)
     for number in bench.each_round():
         for count in bench.setting.cold_pages:
             title = f"{count} files"
@@ -93,6 +103,8 @@ def _measure_files(bench: Bench, fleet: Fleet) -> None:
         "receives them with httpx over Nora's transport."
     )
     group = bench.group(NAME, "Files that are not held", FILES, baseline=LIBRARY, note=note)
+    group.explain("first_ms", WHY_FILES)
+    group.explain("mb_per_second", WHY_FILES)
     for number in bench.each_round():
         for size in bench.setting.cold_files:
             title = f"file of {size_text(size)}"
