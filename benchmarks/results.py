@@ -104,9 +104,10 @@ class Group:
         for figure, reasons in self.reasons.items():
             value = self.lines[measurement][server].median(figure)
             bound = ours.median(figure) if ours is not None else None
-            if server in reasons and value is not None and bound is not None:
-                if value > bound if "per_second" in figure else value < bound:
-                    ahead.setdefault(reasons[server], []).append(headings[figure])
+            if server not in reasons or value is None or bound is None:
+                continue
+            if value > bound if "per_second" in figure else value < bound:
+                ahead.setdefault(reasons[server], []).append(headings[figure])
         said = [self.verdict(measurement, server)]
         said += [f"ahead in {' and '.join(figures)}: {reason}" for reason, figures in ahead.items()]
         return "; ".join(filter(None, said))
