@@ -12,15 +12,19 @@ from typing import Any
 
 from nora import __version__
 from nora.api import File, Format, Policy, ProxyConfig, ProxyFormat, RegistryConfig
-from nora.auth.access import Access
+from nora.auth.access import Access, Rules, open_registries
 from nora.auth.htpasswd import HtpasswdFile
+from nora.auth.tokens import Tokens
 from nora.config.errors import ConfigurationError
+from nora.config.networks import network_of
 from nora.config.settings import RegistrySettings, Settings
 from nora.http.api import api_routes
 from nora.http.app import API_PATH, App, Mount, Readiness, build_app
 from nora.http.body import BodyReader
-from nora.http.dispatch import Dispatcher
+from nora.http.dispatch import HOST, Dispatcher
 from nora.http.fast import HeldPages
+from nora.http.forwarded import Network
+from nora.http.tokens import token_routes
 from nora.index.index import Index
 from nora.plugins import Plugins
 from nora.registry.curate import Curator
@@ -50,11 +54,12 @@ SEND_THREADS = 16
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A composed host: its web application, whether it takes requests, and its registries by name."""
+    """A composed host: its web application, whether it takes requests, its registries by name, and all declared routes."""
 
     app: App
     readiness: Readiness
     registries: dict[str, ManagedRegistry]
+    mounts: Sequence[Mount]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +98,24 @@ async def host(settings: Settings, plugins: Plugins, environ: Mapping[str, str])
         read_body = BodyReader(settings.server.body_limit_mb * 1024 * 1024)
         downloads = Downloads(store, files, tasks)
         parts = Parts(store, tasks, SingleFlight(tasks), pages, downloads, read_body)
-        access = _access(settings, plugins, stack)
-        dispatcher = Dispatcher(access, access_log_enabled=settings.logging.access, held=_held_pages(settings, store))
+        tokens = Tokens(store, tasks)
+        access = _access(settings, plugins, stack, tokens)
+        trusted = tuple(map(network_of, settings.server.trusted_proxies))
+        held = _held_pages(settings, store, trusted)
+        dispatcher = Dispatcher(access, access_log_enabled=settings.logging.access, held=held, trusted=trusted)
         readiness = Readiness()
         registries = {configured.name: _registry(configured, settings, plugins, parts) for configured in settings.registries}
+        api = [*api_routes(registries).routes, *token_routes(tokens).routes]
+        everything = [Mount(HOST, API_PATH, api), *mounts(settings, registries)]
         app = build_app(
-            [Mount("api", API_PATH, api_routes(registries).routes), *mounts(settings, registries)],
+            everything,
             dispatcher,
             readiness,
             body_limit_bytes=read_body.limit_bytes,
         )
         if limits := {limit.registry: (limit, parts.used[limit.registry]) for limit in cache_limits(settings)}:
             tasks.spawn(Eviction(store.root, limits, parsers=listing_parsers(settings, plugins)).run(), "eviction")
-        yield Host(app, readiness, registries)
+        yield Host(app, readiness, registries, everything)
 
 
 def mounts(settings: Settings, registries: Mapping[str, ManagedRegistry]) -> list[Mount]:
@@ -151,19 +161,28 @@ def _clients(settings: Settings, environ: Mapping[str, str], count: int) -> list
         raise ConfigurationError([str(error)]) from error
 
 
-def _access(settings: Settings, plugins: Plugins, stack: AsyncExitStack) -> Access:
+def _access(settings: Settings, plugins: Plugins, stack: AsyncExitStack, tokens: Tokens) -> Access:
     if not settings.auth.enabled:
-        return Access(False, False, ())
+        return Access(False, Rules(), ())
     users = HtpasswdFile(settings.auth.htpasswd_file)
     stack.callback(users.close)
-    return Access(True, settings.auth.anonymous_read, (users, *plugins.authenticators))
+    open_to_all = open_registries(
+        settings.auth.anonymous_read, {each.name: each.config.anonymous_read for each in settings.registries}
+    )
+    rules = Rules([(rule.who, rule.grant) for rule in settings.rules], open_to_all)
+    return Access(True, rules, (users, *plugins.authenticators), tokens)
 
 
-def _held_pages(settings: Settings, store: Store) -> HeldPages | None:
+def _held_pages(settings: Settings, store: Store, trusted: Sequence[Network]) -> HeldPages | None:
     max_bytes = settings.server.page_cache_mb * 1024 * 1024
-    if not max_bytes or store.changes is None or not store.changes.watch():
+    # Tokens want to know of changes, too.
+    wanted = max_bytes > 0 or settings.auth.enabled
+    watching = wanted and store.changes is not None and store.changes.watch()
+    if not max_bytes or not watching or store.changes is None:
         return None
-    return HeldPages(max_bytes, store.changes.token, logs=settings.logging.access, secret=settings.auth.enabled)
+    return HeldPages(
+        max_bytes, store.changes.token, logs=settings.logging.access, secret=settings.auth.enabled, trusted=trusted
+    )
 
 
 def _registry(configured: RegistrySettings, settings: Settings, plugins: Plugins, parts: Parts) -> ManagedRegistry:
@@ -200,7 +219,7 @@ def _registry(configured: RegistrySettings, settings: Settings, plugins: Plugins
         merge_upstream=config.merge_upstream if isinstance(config, ProxyConfig) else (),
         version_key=format_.version_key,
     )
-    curator = Curator(index=index, overlay=overlay, listing=registry.listing, journal=journal, version_key=format_.version_key)
+    curator = Curator(index=index, overlay=overlay, listing=registry.offered, journal=journal, version_key=format_.version_key)
     return ManagedRegistry(registry, curator, format_)
 
 

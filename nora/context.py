@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from nora.api import Actor, Content, Page
+from nora.api import Actor, Content, Forbidden, NotFound, Page, Right, Unauthorized
+from nora.rights import ALL, NOTHING, Grants
 
 ANONYMOUS = Actor()
 
@@ -54,15 +55,41 @@ class Reliance:
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """The request that the current task works for; the default stands for work that no request asked for.
+    """The request that the current task works for.
 
-    ``reliance`` is there if somebody wants to know.
+    Attributes:
+        request_id: Its name in logs and events.
+        actor: Who asks.
+        reliance: There if somebody wants to know.
+        grants: What the actor may do; nothing until that is known.
+        token: Id of the token that logged in; "" if none did.
     """
 
     request_id: str = ""
     actor: Actor = ANONYMOUS
     reliance: Reliance | None = None
+    grants: Grants = NOTHING
+    token: str = ""
 
 
-NO_REQUEST = RequestContext()
+NO_REQUEST = RequestContext(grants=ALL)
+"""Work that no request asked for, such as that of the command line."""
 current_request: ContextVar[RequestContext] = ContextVar("current_request", default=NO_REQUEST)
+
+
+def permit(right: Right, registry: str, project: str) -> None:
+    """Return if the current request's actor has ``right`` on a project. What the project is, and whether, plays no part.
+
+    Raises:
+        Unauthorized: nobody has logged in, so a login may help.
+        NotFound: the actor may not read it, so must not learn whether it is there.
+        Forbidden: the actor may not change it, whether it is there or not.
+    """
+    request = current_request.get()
+    if request.grants.allows(right, registry, project):
+        return
+    if request.actor.is_anonymous:
+        raise Unauthorized
+    if right is Right.READ:
+        raise NotFound("project", project)
+    raise Forbidden(f"{request.actor.name} has no right to {right.value} {project}; ask whoever runs this registry for it")

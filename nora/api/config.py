@@ -51,10 +51,17 @@ class Secret:
 
 
 class RegistryConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What every registry has."""
+    """What every registry has.
+
+    Attributes:
+        enabled: Whether it is served.
+        path: Where it is mounted; "" means ``/NAME/``.
+        anonymous_read: Whether reading it needs no login although the rest does.
+    """
 
     enabled: bool = True
     path: str = ""
+    anonymous_read: bool = False
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield ``(key, what is wrong with its value)`` for everything that the types cannot say.

@@ -62,6 +62,14 @@ class Unauthorized(NoraError):
         super().__init__(reason)
 
 
+class TooManyRequests(NoraError):
+    """Refused for a while, whatever is asked. Spec: RFC 6585 section 4."""
+
+    def __init__(self, reason: str, retry_after_seconds: int) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(reason)
+
+
 class Forbidden(NoraError):
     """The actor is known, and may not do this."""
 

@@ -2,50 +2,140 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import math
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
 
-from nora.api import Actor, Authenticator, Right, Unauthorized
-from nora.auth.basic import parse_basic
-from nora.auth.htpasswd import HtpasswdFile
+from nora.api import Actor, Authenticator, Forbidden, Right, TooManyRequests, Unauthorized
+from nora.auth.basic import Credentials, parse_credentials
+from nora.auth.limits import LoginLimits
+from nora.lru import BoundedCache
+from nora.rights import ALL, Grant, Grants
+
+USERS, EVERYBODY = "@users", "@everybody"
+"""Whoever has logged in; and whoever asks, logged in or not."""
+MAX_REMEMBERED_USERS = 4096
+KNOWN_SECONDS = 24 * 3600.0
+"""How long credentials that were right are still looked at while logins of their address or name are failing."""
+MAX_KNOWN = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who asks, what that allows, and the id of the token that was given, if it was one."""
+
+    actor: Actor
+    grants: Grants
+    token: str = ""
+
+
+class ApiToken(Protocol):
+    """A token that is valid now."""
+
+    @property
+    def id(self) -> str:
+        """Its name, which is no secret."""
+
+    @property
+    def user(self) -> str:
+        """Whose it is."""
+
+    @property
+    def limits(self) -> tuple[Grant, ...]:
+        """What it may be used for, as far as its user may do that."""
+
+
+class TokenCheck(Protocol):
+    """What knows tokens."""
+
+    def is_token(self, text: str) -> bool:
+        """Whether a text has the form of a token."""
+
+    async def verify(self, text: str) -> ApiToken | None:
+        """The token, if it is valid now."""
+
+    def standing(self, text: str) -> Callable[[], bool] | None:
+        """A cheap question, whether ``verify`` would still say so; ``None`` if that cannot be told."""
+
+
+class Rules:
+    """What users may do, by the rules of the configuration.
+
+    Args:
+        rules: Who, and what; they add up. With none, whoever has logged in may do everything.
+        open_registries: Names of registries, or ``*``, that everybody may read.
+    """
+
+    def __init__(self, rules: Iterable[tuple[frozenset[str], Grant]] = (), open_registries: Sequence[str] = ()) -> None:
+        self._rules = tuple(rules)
+        self._open = (Grant(rights=frozenset({Right.READ}), registries=tuple(open_registries)),) if open_registries else ()
+        self.of = lru_cache(MAX_REMEMBERED_USERS)(self._of)
+        """The grants of a user by name; "" is nobody in particular."""
+
+    def _of(self, user: str) -> Grants:
+        if user and not self._rules:
+            return ALL
+        # What begins with @ is a group, whoever calls himself so.
+        names = {EVERYBODY, *((USERS,) if user else ()), *(() if user.startswith("@") else (user,))}
+        return Grants([*self._open, *(grant for who, grant in self._rules if not names.isdisjoint(who))])
 
 
 class Access:
-    """The one decision on every request to a registry.
+    """The one decision on who asks. What that allows for single projects is asked where those are known, see ``permit``.
 
     Args:
         enabled: Whether anybody has to log in for anything.
-        anonymous_read: Whether reading needs no login although the rest does.
+        rules: What users may do.
         authenticators: Asked in order until one knows the credentials. With none, nobody can log in.
+        tokens: What knows API tokens, if there are any.
+        limits: How often a login may fail.
+        clock: Seconds that only go forward.
     """
 
-    def __init__(self, enabled: bool, anonymous_read: bool, authenticators: Sequence[Authenticator]) -> None:
-        self._enabled, self._anonymous_read = enabled, anonymous_read
+    def __init__(
+        self,
+        enabled: bool,
+        rules: Rules,
+        authenticators: Sequence[Authenticator],
+        tokens: TokenCheck | None = None,
+        limits: LoginLimits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._enabled, self._rules, self._tokens = enabled, rules, tokens
+        self._limits = limits or LoginLimits()
+        self._key = secrets.token_bytes(32)
+        self._known: BoundedCache[bytes, float] = BoundedCache(MAX_KNOWN)
         self._authenticators = tuple(authenticators)
 
-    async def authorize(self, authorization: str | None, right: Right) -> Actor:
-        """Who asks, given the value of the Authorization field, if that one has ``right``.
+    async def authorize(self, authorization: str | None, right: Right, registry: str | None = None, client: str = "") -> Login:
+        """Who asks, given the value of the Authorization field, if that one may have ``right`` somewhere in a registry.
 
-        Everybody who can log in has every right. Whether what is asked for exists plays no part, so a refusal does not tell.
-        What an authenticator raises is passed on: a broken one lets nobody in.
+        ``registry`` is ``None`` for what belongs to none; ``client`` is the address that the request comes from. Whether what is asked for exists plays no part, so a refusal does not
+        tell. What an authenticator raises is passed on: a broken one lets nobody in.
 
         Raises:
             Unauthorized: a login is needed; or the one given is wrong, even where none would be needed, so that somebody who
                 mistypes it learns of it here and not at the first upload.
+            Forbidden: whoever has logged in has this right nowhere in the registry.
+            TooManyRequests: too many logins have failed from this address, or with this name.
         """
         if not self._enabled:
             # Clients that insist on credentials (twine) get along with a server that has no users.
-            return Actor()
-        credentials = parse_basic(authorization)
-        if credentials is None:
-            if right is Right.READ and self._anonymous_read:
-                return Actor()
+            return Login(Actor(), ALL)
+        credentials = parse_credentials(authorization)
+        login = Login(Actor(), self._rules.of("")) if credentials is None else await self._login(credentials, client)
+        if login.grants.allows_some(right, registry):
+            return login
+        if login.actor.is_anonymous:
             raise Unauthorized
-        for authenticator in self._authenticators:
-            actor = await authenticator.authenticate(*credentials)
-            # An actor without a name is nobody, whoever vouches for it.
-            if actor is not None and not actor.is_anonymous:
-                return actor
-        raise Unauthorized("wrong user name or password")
+        place = "here" if registry is None else f"in the registry {registry}"
+        raise Forbidden(f"{login.actor.name} has no right to {right.value} anything {place}; ask whoever runs it for the right")
 
     def standing(self, authorization: str | None, right: Right) -> Callable[[], bool] | None:
         """A cheap question, whether :meth:`authorize` would still answer as it has just done; ``None`` if that cannot be told.
@@ -54,12 +144,57 @@ class Access:
         """
         if not self._enabled:
             return _always
-        credentials = parse_basic(authorization)
+        credentials = parse_credentials(authorization)
         if credentials is None:
-            return _always if right is Right.READ and self._anonymous_read else None
-        # Whoever is asked first and vouches decides alone; others than the file cannot say for how long.
+            return _always if self._rules.of("").allows_some(right, None) else None
+        if self._tokens is not None and self._tokens.is_token(credentials.password):
+            return self._tokens.standing(credentials.password)
+        return self._password_standing(credentials)
+
+    def _password_standing(self, credentials: Credentials) -> Callable[[], bool] | None:
+        # Whoever is asked first and vouches decides alone. Not every authenticator can say for how long.
         first = self._authenticators[0] if self._authenticators else None
-        return first.standing(*credentials) if isinstance(first, HtpasswdFile) else None
+        ask = getattr(first, "standing", None)
+        found: Callable[[], bool] | None = ask(credentials.username, credentials.password) if callable(ask) else None
+        return found
+
+    async def _login(self, credentials: Credentials, client: str) -> Login:
+        # Nobody guesses a token, and a look at one costs next to nothing, so tokens have no limits.
+        if self._tokens is not None and self._tokens.is_token(credentials.password):
+            token = await self._tokens.verify(credentials.password)
+            if token is None:
+                raise Unauthorized("the token is not valid: it is unknown, revoked or expired")
+            return Login(Actor(name=token.user), self._rules.of(token.user).within(token.limits), token.id)
+        if not credentials.username:
+            raise Unauthorized("the token is not valid: it is none of this server's")
+        digest = hashlib.blake2b("\0".join(credentials).encode(errors="surrogatepass"), key=self._key, digest_size=16).digest()
+        known = self._known.get(digest)
+        if known is not None and self._clock() < known:
+            # Right not long ago, so nobody's guess: whoever is in stays in, whatever others try from the same address.
+            return await self._by_password(credentials)
+        async with self._limits.turn(client):
+            if wait := self._limits.check(client, credentials.username):
+                raise TooManyRequests("too many failed logins from this address or with this user name; wait", math.ceil(wait))
+            try:
+                login = await self._by_password(credentials)
+                self._known.put(digest, self._clock() + KNOWN_SECONDS)
+                return login
+            except Unauthorized:
+                self._limits.failed(client, credentials.username)
+                raise
+
+    async def _by_password(self, credentials: Credentials) -> Login:
+        for authenticator in self._authenticators:
+            actor = await authenticator.authenticate(credentials.username, credentials.password)
+            # An actor without a name is nobody, whoever vouches for it.
+            if actor is not None and not actor.is_anonymous:
+                return Login(actor, self._rules.of(actor.name))
+        raise Unauthorized("wrong user name or password")
+
+
+def open_registries(anonymous_read: bool, registries: Mapping[str, bool]) -> tuple[str, ...]:
+    """The registries that everybody may read: all of them, or those that say so for themselves."""
+    return ("*",) if anonymous_read else tuple(name for name, is_open in registries.items() if is_open)
 
 
 def _always() -> bool:

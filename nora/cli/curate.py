@@ -21,6 +21,7 @@ from nora.config.settings import Settings
 from nora.context import RequestContext, current_request
 from nora.plugins import Plugins
 from nora.registry.managed import ManagedRegistry, Target, managed
+from nora.rights import ALL
 from nora.store.directory import DirectoryStore
 
 DECLINED = 1
@@ -62,7 +63,7 @@ class Place:
         """
         async with host(self.settings, self.plugins, os.environ) as composed:
             found = managed(composed.registries, self.registry)
-            current_request.set(RequestContext(actor=Actor(name=f"cli:{user_name()}")))
+            current_request.set(RequestContext(actor=Actor(name=f"cli:{user_name()}"), grants=ALL))
             yield found, found.project(self.project)
 
 

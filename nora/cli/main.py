@@ -199,6 +199,72 @@ def status(config: str | None, storage: str | None, registry: str, project: str,
         run(Place.of(config, _storage(storage), registry, project), status, reason)
 
 
+@cli.group()
+def token() -> None:
+    """API tokens: credentials for programs, which may do no more than their user and what they were made for."""
+
+
+@token.command("create")
+@configured
+@click.option("--user", metavar="NAME", required=True, help="Who it stands for.")
+@click.option(
+    "--right",
+    "rights",
+    type=click.Choice(["read", "write", "admin"]),
+    multiple=True,
+    default=("read", "write"),
+    show_default=True,
+    help="What it may do, if its user may. Can be given again.",
+)
+@click.option(
+    "--registry", "registries", metavar="PATTERN", multiple=True, help="Names of registries; * is any characters. Else all."
+)
+@click.option(
+    "--project",
+    "projects",
+    metavar="PATTERN",
+    multiple=True,
+    help="Names of projects in normalized form (of Python projects: lower case, with -); * is any characters. Else all.",
+)
+@click.option("--note", metavar="TEXT", default="", help="What it is for, in one line.")
+@click.option(
+    "--expires-days",
+    metavar="N",
+    type=click.IntRange(0, 3650),
+    default=365,
+    show_default=True,
+    help="How long it is valid; 0 is for ever.",
+)
+def token_create(config: str | None, storage: str | None, **wanted: Any) -> None:
+    """Make a token and write it to standard output: it is kept nowhere and cannot be shown again."""
+    from nora.cli.token import Wanted, create
+
+    with clear_errors():
+        create(config, _storage(storage), Wanted(**wanted))
+
+
+@token.command("list")
+@configured
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def token_list(config: str | None, storage: str | None, as_json: bool) -> None:
+    """List all tokens, the revoked and expired ones as well."""
+    from nora.cli.token import show
+
+    with clear_errors():
+        show(config, _storage(storage), as_json=as_json)
+
+
+@token.command("revoke")
+@configured
+@click.argument("token", metavar="ID")
+def token_revoke(config: str | None, storage: str | None, token: str) -> None:
+    """Close the token with this ID for good, at once and in all processes; the token itself will do for its ID."""
+    from nora.cli.token import revoke
+
+    with clear_errors():
+        revoke(config, _storage(storage), token)
+
+
 @cli.command(hidden=True)
 @click.option("--socket", "socket_descriptor", type=int, required=True)
 @click.option("--lifeline", "lifeline_descriptor", type=int, required=True)

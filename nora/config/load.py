@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from nora.api import Format
-from nora.config.checks import file_problems
+from nora.config.access import read_access
+from nora.config.checks import exposure_problem, file_problems
 from nora.config.errors import ConfigurationError
 from nora.config.reader import Reader
 from nora.config.registries import read_registries
@@ -44,12 +45,20 @@ def load(
     reader = Reader(file, environ, overrides)
     _check_top_level(reader, file.content, formats)
     tables: dict[str, Table] = {}
+    content = dict(file.content)
+    auth = content.get("auth")
+    structured = {key: auth[key] for key in ("groups", "rules") if key in auth} if isinstance(auth, Mapping) else {}
+    if isinstance(auth, Mapping):
+        content["auth"] = {key: value for key, value in auth.items() if key not in structured}
     for name, struct in HOST_TABLES.items():
-        table = reader.read(name, struct, file.content.get(name, {}))
+        table = reader.read(name, struct, content.get(name, {}))
         tables[name] = struct() if table is None else table
+    rules = read_access(reader, structured.get("groups", {}), structured.get("rules", ()))
     registries = read_registries(reader, file.content, formats)
     reader.check_overrides()
-    settings = _resolved(Settings(**tables, registries=registries, warnings=reader.warnings()), cwd)  # type: ignore[arg-type]
+    settings = _resolved(Settings(**tables, registries=registries, rules=rules, warnings=reader.warnings()), cwd)  # type: ignore[arg-type]
+    if (exposed := exposure_problem(settings)) is not None:
+        reader.complain("server", "host", exposed)
     for name, key, problem in file_problems(settings):
         reader.complain(name, key, problem)
     if reader.problems:

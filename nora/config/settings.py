@@ -15,6 +15,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from nora.api import RegistryConfig, url_problem
+from nora.config.networks import network_problem
+from nora.rights import Grant
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +45,10 @@ class ServerSettings(Table, frozen=True, kw_only=True):
         workers: Number of processes.
         body_limit_mb: Largest request body, in units of 1024 * 1024 bytes.
         shutdown_timeout: Seconds that requests in flight are given at stop.
+        trusted_proxies: Addresses and networks of proxies whose X-Forwarded-For is believed.
         page_cache_mb: Memory of each process for prepared answers, in units of 1024 * 1024 bytes; 0 turns that cache off.
+        tls_cert: PEM file with the server's certificate and those between it and its authority, absolute once loaded; "" is HTTP.
+        tls_key: PEM file with the key of that certificate, absolute once loaded; set if and only if ``tls_cert`` is.
     """
 
     host: str = "127.0.0.1"
@@ -52,7 +57,10 @@ class ServerSettings(Table, frozen=True, kw_only=True):
     workers: WorkerCount = 1
     body_limit_mb: int = 2048
     shutdown_timeout: int = 30
+    trusted_proxies: tuple[str, ...] = ()
     page_cache_mb: int = 64
+    tls_cert: str = ""
+    tls_key: str = ""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """See :meth:`Table.problems`."""
@@ -68,8 +76,15 @@ class ServerSettings(Table, frozen=True, kw_only=True):
             yield "body_limit_mb", "must be 1 or more"
         if self.shutdown_timeout < 0:
             yield "shutdown_timeout", "must be 0 or more seconds"
+        for text in self.trusted_proxies:
+            if problem := network_problem(text):
+                yield "trusted_proxies", problem
         if self.page_cache_mb < 0:
             yield "page_cache_mb", "must be 0 or more; 0 turns the cache off"
+        if self.tls_cert and not self.tls_key:
+            yield "tls_key", "must be set, too, when tls_cert is"
+        if self.tls_key and not self.tls_cert:
+            yield "tls_cert", "must be set, too, when tls_key is"
 
 
 class StorageSettings(Table, frozen=True, kw_only=True):
@@ -89,12 +104,14 @@ class AuthSettings(Table, frozen=True, kw_only=True):
     Attributes:
         enabled: Whether anybody has to log in for anything.
         htpasswd_file: File of users, absolute once loaded; it is there and readable when ``enabled``.
-        anonymous_read: Whether reading needs no login although writing does.
+        anonymous_read: Whether reading needs no login although writing does; a registry can say so for itself.
+        allow_unauthenticated_writes: That nobody has to log in although others than this machine can reach the server.
     """
 
     enabled: bool = False
     htpasswd_file: str = "users.htpasswd"
     anonymous_read: bool = False
+    allow_unauthenticated_writes: bool = False
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """See :meth:`Table.problems`."""
@@ -138,11 +155,19 @@ class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True):
     config: RegistryConfig
 
 
+class AccessRule(msgspec.Struct, frozen=True, kw_only=True):
+    """One of ``[[auth.rules]]``. ``who`` are names of users, ``@users`` or ``@everybody``; members stand in place of other groups."""
+
+    who: frozenset[str]
+    grant: Grant
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that is configured.
 
     Attributes:
         registries: At least one; implicit ones first, then in the order of the file.
+        rules: Who may do what; with none, whoever has logged in may do everything.
         warnings: What was ignored and may be a slip, one line each.
     """
 
@@ -152,6 +177,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tls: TlsSettings = TlsSettings()
     logging: LoggingSettings = LoggingSettings()
     registries: tuple[RegistrySettings, ...] = ()
+    rules: tuple[AccessRule, ...] = ()
     warnings: tuple[str, ...] = ()
 
 

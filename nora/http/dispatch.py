@@ -6,7 +6,7 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -20,12 +20,16 @@ from nora.context import Reliance, RequestContext, current_request
 from nora.http.answers import answer_with
 from nora.http.errors import error_answer
 from nora.http.fast import HeldPages
+from nora.http.forwarded import Network, client_address
 from nora.http.heads import REQUEST_ID
 from nora.http.log import log_answer
 from nora.http.wire import Outgoing, is_head
 
 MAX_BUFFERED_BODY = 1024 * 1024
 """What a handler without ``stream`` may be sent."""
+HOST = "api"
+"""Stands in place of a registry for what is the host's own; no registry has this name."""
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 
@@ -33,21 +37,25 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 class Dispatcher:
     """Wraps handlers, so that what must never be forgotten is done for all of them.
 
-    ``held`` gets the answers that can be given again; ``None`` if there is to be no such cache.
+    ``held`` gets the answers that can be given again; ``None`` if there is to be no such cache. ``trusted`` are the proxies whose word
+    on the client's address counts.
     """
 
-    def __init__(self, access: Access, *, access_log_enabled: bool, held: HeldPages | None = None) -> None:
-        self._access = access
+    def __init__(
+        self, access: Access, *, access_log_enabled: bool, held: HeldPages | None = None, trusted: Sequence[Network] = ()
+    ) -> None:
+        self._access, self._trusted = access, trusted
         self._logs = access_log_enabled
         self.held = held
 
     def guard(self, route: Route, registry: str) -> Handler:
-        """The handler that Sanic calls for a declared route. ``registry`` is a name for the log."""
+        """The handler that Sanic calls for a declared route. ``registry`` is a name for the log, and whose rights count."""
+        place = None if registry == HOST else registry
 
         async def guarded(request: Request, **raw: Any) -> Outgoing:
             wanted = self.held is not None and route.right is Right.READ and self.held.wants(request)
             reliance = Reliance() if wanted else None
-            return await self.run(request, registry, lambda: self._serve(request, route, raw, reliance))
+            return await self.run(request, registry, lambda: self._serve(request, route, place, raw, reliance))
 
         # Sanic must not read the body before the rights are known; whoever may not write sends nothing into memory.
         guarded.is_stream = True  # type: ignore[attr-defined]
@@ -72,20 +80,27 @@ class Dispatcher:
             admitted = self._access.standing(request.headers.get("authorization"), Right.READ)
             self.held.keep(request, outgoing, outgoing.standing, admitted=admitted, registry=registry, actor=actor)
         if self._logs:
-            outgoing.on_sent = lambda sent: _log(request, sent, registry, request_id, actor, time.perf_counter() - started)
+            client = self._client(request)
+            outgoing.on_sent = lambda sent: _log(
+                request, sent, registry, request_id, actor, client, time.perf_counter() - started
+            )
         return outgoing
 
-    async def _serve(self, request: Request, route: Route, raw: dict[str, Any], reliance: Reliance | None) -> Outgoing:
-        actor = await self._access.authorize(request.headers.get("authorization"), route.right)
+    async def _serve(
+        self, request: Request, route: Route, registry: str | None, raw: dict[str, Any], reliance: Reliance | None
+    ) -> Outgoing:
+        login = await self._access.authorize(request.headers.get("authorization"), route.right, registry, self._client(request))
         # CSRF: a browser brings along credentials, but also says whose page made it ask. Programs say nothing of the kind.
-        if route.right is not Right.READ and request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        changes = route.right is not Right.READ or request.method not in _SAFE_METHODS
+        if changes and request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise Forbidden("pages of other sites may not change anything here")
-        current_request.set(RequestContext(current_request.get().request_id, actor, reliance))
+        request_id = current_request.get().request_id
+        current_request.set(RequestContext(request_id, login.actor, reliance, login.grants, login.token))
         parameters = {
             name: decode_parameter(value, path=f"<{name}:path>" in route.rule) if isinstance(value, str) else value
             for name, value in raw.items()
         }
-        if not route.stream and route.right is not Right.READ:
+        if changes and not route.stream:
             await _buffer_body(request)
         result = await route.handler(request, **parameters)
         try:
@@ -97,6 +112,9 @@ class Dispatcher:
         if reliance is not None:
             outgoing.standing = reliance.standing_of(result)
         return outgoing
+
+    def _client(self, request: Request) -> str:
+        return client_address(request.ip, request.headers.getall("x-forwarded-for", []), self._trusted)
 
 
 def decode_parameter(raw: str, *, path: bool = False) -> str:
@@ -142,14 +160,14 @@ def _count(registry: str, method: str, status: int) -> None:
     metrics.REQUESTS.labels(registry, shown, str(status)).inc()
 
 
-def _log(request: Request, sent: Outgoing, registry: str, request_id: str, actor: Actor, seconds: float) -> None:
+def _log(request: Request, sent: Outgoing, registry: str, request_id: str, actor: Actor, client: str, seconds: float) -> None:
     log_answer(
         method=request.method,
         path=request.path,
         status=sent.status,
         bytes_sent=sent.bytes_sent,
         seconds=seconds,
-        client=request.ip,
+        client=client,
         registry=registry,
         request_id=request_id,
         actor=actor,

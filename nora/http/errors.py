@@ -16,6 +16,7 @@ from nora.api import (
     NotFound,
     StorageFull,
     TooLarge,
+    TooManyRequests,
     Unauthorized,
     UpstreamError,
     UpstreamInvalid,
@@ -34,6 +35,7 @@ STATUSES: dict[type[NoraError], int] = {
     NotAcceptable: 406,
     AlreadyExists: 409,
     TooLarge: 413,
+    TooManyRequests: 429,
     StorageFull: 507,
     UpstreamError: 502,
     UpstreamInvalid: 502,
@@ -58,7 +60,7 @@ def error_answer(error: BaseException, *, head_only: bool) -> Outgoing:
             fields.append(("www-authenticate", 'Basic realm="nora", charset="UTF-8"'))
         elif isinstance(error, NotAcceptable):
             fields.append(("vary", "Accept"))
-        elif isinstance(error, UpstreamUnavailable):
+        elif isinstance(error, UpstreamUnavailable | TooManyRequests):
             fields.append(("retry-after", str(error.retry_after_seconds)))
         elif isinstance(error, UpstreamTimeout):
             fields.append(("retry-after", "5"))

@@ -14,7 +14,7 @@ import random
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from nora import metrics
 from nora.api import Actor
 from nora.context import Standing
 from nora.http.bodies import MAX_BODY_BYTES, Bodies, send
+from nora.http.forwarded import Network, forwarded_address, is_trusted
 from nora.http.heads import ID_FIELD, Sightings, is_repeatable, without_id
 from nora.http.log import Lines, Told
 from nora.http.wire import BODILESS, Outgoing, lasting_end, start_bytes
@@ -64,6 +65,7 @@ class Prepared:
     admitted: Callable[[], bool]
     tally: Tally
     told: Told
+    forwarded: str | None
 
 
 class HeldPages:
@@ -84,9 +86,10 @@ class HeldPages:
         *,
         logs: bool,
         secret: bool,
+        trusted: Sequence[Network] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._max_bytes, self._token, self._clock = max_bytes, token, clock
+        self._max_bytes, self._token, self._trusted, self._clock = max_bytes, token, trusted, clock
         self._lines = Lines() if logs else None
         self._key = secrets.token_bytes(32) if secret else b""
         self._entries: OrderedDict[bytes, Prepared] = OrderedDict()
@@ -139,6 +142,8 @@ class HeldPages:
             self._flushing = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
         if self._lines is not None:
             client = protocol.conn_info.client_ip
+            if prepared.forwarded is not None and is_trusted(client, self._trusted):
+                client = prepared.forwarded
             self._lines.write(prepared.told, time.perf_counter() - started, client, request_id.decode())
         return True
 
@@ -183,7 +188,10 @@ class HeldPages:
         key = head if not self._key else self._digest(head)
         weight = len(key) + len(start) + len(middle) + ENTRY_BYTES
         told = Told(request.method, request.path, outgoing.status, len(body), registry, actor)
-        self._put(key, Prepared(start, middle, body, weight, standing, admitted, tally, told))
+        # The same head says the same of its client, if it comes from somebody who may say so.
+        named = request.headers.getall("x-forwarded-for", []) if self._trusted else ()
+        forwarded = forwarded_address(named, self._trusted)
+        self._put(key, Prepared(start, middle, body, weight, standing, admitted, tally, told, forwarded))
 
     def flush(self) -> None:
         """Bring the metrics up to date."""

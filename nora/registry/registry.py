@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 
 import msgspec
 from sanic.request import Request
@@ -27,19 +26,22 @@ from nora.api import (
     Registry,
     RegistryConfig,
     Related,
+    Right,
     Spool,
     TooLarge,
 )
+from nora.context import permit
 from nora.index.index import Index
-from nora.index.manifest import Manifest
 from nora.lru import BoundedCache
 from nora.registry.files import Files, is_held
 from nora.registry.merge import hosted_listing, merge, with_yanks, without_refused
 from nora.registry.names import Names
+from nora.registry.offer import Offer, Resolved
 from nora.registry.ownership import Owner, owner_of
 from nora.registry.pages import INLINE_BYTES, Pages, Rendering
 from nora.registry.publish import Publisher
-from nora.registry.sources import INLINE_FILES, Owned, Source, listing_of, owner_among
+from nora.registry.readable import ReadableNames
+from nora.registry.sources import INLINE_FILES, Source, listing_of, owner_among
 from nora.registry.standing import Standings, at_once
 from nora.store.protocol import Store
 from nora.tasks import SingleFlight
@@ -47,36 +49,6 @@ from nora.tasks import SingleFlight
 log = logging.getLogger(__name__)
 
 ReadBody = Callable[[Request], AsyncIterator[bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """Where a project's files come from at this moment.
-
-    ``manifest`` is what is hosted, ``marks`` what was decided here about files, hosted ones or the upstream's. ``asked``:
-    whether upstreams had a say in it.
-    """
-
-    project: str
-    manifest: Manifest | None
-    marks: Manifest | None
-    owned: Owned | None
-    asked: bool
-
-    @property
-    def revision(self) -> str:
-        """Changes whenever the listing does."""
-        hosted, marks = (part.serial if part else 0 for part in (self.manifest, self.marks))
-        return f"{hosted}.{marks}.{self.owned.revision if self.owned else ''}"
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What a project offers, and the reasons why some of its files are not offered."""
-
-    listing: Listing
-    refused: Mapping[str, str]
-    owned: Owned | None
 
 
 class HostRegistry(Registry[RegistryConfig]):
@@ -112,14 +84,20 @@ class HostRegistry(Registry[RegistryConfig]):
         self._standings = Standings(store=store, sources=sources, resolve=self._resolve, clock=clock)
         listings = [source.listings for source in sources]
         self._names = Names(registry=name, store=store, index=index, listings=listings, flights=flights)
+        self._readable = ReadableNames(name, self._names)
 
     async def projects(self) -> ProjectNames:
         """See :class:`Registry`."""
         self._standings.question()
-        return await self._names.current()
+        return await self._readable.current()
 
     async def listing(self, project: str) -> Listing:
         """See :class:`Registry`."""
+        permit(Right.READ, self.name, project)
+        return await self.offered(project)
+
+    async def offered(self, project: str) -> Listing:
+        """:meth:`listing`, whoever asks."""
         return (await self._offer(await self._resolve(project))).listing
 
     async def project_page(
@@ -133,6 +111,7 @@ class HostRegistry(Registry[RegistryConfig]):
         fields: Callable[[Listing], Mapping[str, str]] | None = None,
     ) -> Page:
         """See :class:`Registry`."""
+        permit(Right.READ, self.name, project)
         look = self._standings.look()
         resolved = await self._resolve(project)
 
@@ -161,13 +140,14 @@ class HostRegistry(Registry[RegistryConfig]):
         async def make() -> Rendering:
             return Rendering(functools.partial(render, names), names.revision, in_thread=len(names.names) > INLINE_FILES)
 
-        key = ("", content_type)
+        key = ("", content_type, names.revision)
         page = await self._pages.page(key, names.revision, content_type, vary, make)
 
         def same() -> bool:
             return at_once(self._names.current()) is names and self._pages.held(key, names.revision) is page
 
-        self._standings.note_list(look, page, same=same, holds=functools.partial(self._names.settled, names))
+        if self._names.settled(names):  # not for those who see a part
+            self._standings.note_list(look, page, same=same, holds=functools.partial(self._names.settled, names))
         return page
 
     async def page(
@@ -190,6 +170,7 @@ class HostRegistry(Registry[RegistryConfig]):
 
     async def related(self, project: str, kind: str, part: str = "") -> Related | None:
         """See :class:`Registry`."""
+        permit(Right.READ, self.name, project)
         resolved = await self._resolve(project)
         # What an upstream says of a name that is ours is about somebody else's project.
         if resolved.manifest is not None or resolved.owned is None or kind not in resolved.owned.source.related:
@@ -204,6 +185,7 @@ class HostRegistry(Registry[RegistryConfig]):
 
     async def open(self, project: str, filename: str, *, sidecar: str = "") -> Content:
         """See :class:`Registry`."""
+        permit(Right.READ, self.name, project)
         look = self._standings.look()
         resolved = await self._resolve(project)
         content = await self._open(resolved, filename, sidecar)
@@ -280,6 +262,7 @@ class HostRegistry(Registry[RegistryConfig]):
         self, project: str, file: File, content: Spool, *, sidecars: Mapping[str, bytes] | None = None
     ) -> Published:
         """See :class:`Registry`."""
+        permit(Right.WRITE, self.name, project)
         return await self._publisher.publish(project, file, content, sidecars or {})
 
     async def _resolve(self, project: str) -> Resolved:

@@ -15,7 +15,7 @@ from nora.registry.sources import Source, stand_until
 from nora.store.protocol import Store
 
 if TYPE_CHECKING:
-    from nora.registry.registry import Resolved
+    from nora.registry.offer import Resolved
 
 T = TypeVar("T")
 Ask = Callable[[], float | None]

@@ -6,6 +6,7 @@
     index/<registry>/<project>/<serial>.json   manifests; never changed
     cache/<registry>/<upstream>/<project>/...  what upstreams said; may be removed at any time
     used/<registry>/ab/cdef...                 when a proxied blob was last used
+    tokens/<id>.json, .revoked, .used          API tokens; see nora/auth/tokens.py
     tmp/                                       temporary files; on the same file system, so that a link publishes them
 
 Small reads and existence checks are done inline: they take microseconds. Whatever waits for the disk runs in threads.

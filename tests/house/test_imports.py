@@ -21,19 +21,40 @@ ROOT = Path(__file__).parents[2]
 PLUGINS = {"nora_pypi": ROOT / "plugins/pypi", "nora_raw": ROOT / "examples/plugin"}
 
 # What each part may import: a whole part, or one module of it. "nora" is the package itself, for its version.
-SHARED = {"clock": set(), "context": {"api"}, "lru": set(), "tasks": set(), "threads": set(), "metrics": set()}
+SHARED = {
+    "clock": set(),
+    "context": {"api", "rights"},
+    "rights": {"api"},
+    "lru": set(),
+    "tasks": set(),
+    "threads": set(),
+    "metrics": set(),
+}
 ALLOWED: dict[str, set[str]] = {
     **SHARED,
     "logs": {"context"},  # each line names the request that it was written for
     "api": set(),
-    "auth": {"api", "lru"},
-    "config": {"api"},
+    "auth": {"api", "clock", "lru", "rights", "tasks", "store.protocol"},  # tokens are kept in the store
+    "config": {"api", "rights"},
     "plugins": {"api"},
     "store": {"api", "threads"},
     "index": {"api", "lru", "store.protocol"},
     "upstream": {"api", "lru", "metrics", "tasks", "store.protocol", "store.spool"},  # a download is read while its spool grows
-    "registry": {"api", "clock", "metrics", "context", "lru", "tasks", "index", "store.protocol", "upstream"},
-    "http": {"nora", "api", "context", "logs", "metrics", "auth.access", "config.errors", "registry.managed"},
+    "registry": {"api", "clock", "metrics", "context", "lru", "rights", "tasks", "index", "store.protocol", "upstream"},
+    "http": {
+        "nora",
+        "api",
+        "clock",
+        "context",
+        "logs",
+        "metrics",
+        "rights",
+        "auth.access",
+        "auth.record",
+        "auth.tokens",
+        "config.errors",
+        "registry.managed",
+    },
     "room": {
         "api",
         "index.manifest",
@@ -62,7 +83,11 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {
         "nora",
         "api",
+        "auth.record",
+        "auth.tokens",
         "context",
+        "rights",
+        "tasks",
         "logs",
         "registry.managed",
         "config",
@@ -83,7 +108,7 @@ LAYERS = (
     {"compose"},
     {"verify", "room"},
     {"http", "auth", "registry", "upstream", "index", "store", "config", "plugins", "logs"},
-    {"clock", "context", "lru", "tasks", "threads", "metrics"},
+    {"clock", "context", "lru", "rights", "tasks", "threads", "metrics"},
     {"api"},
 )
 

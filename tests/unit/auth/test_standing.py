@@ -11,8 +11,10 @@ import bcrypt
 import pytest
 
 from nora.api import Actor, Right
-from nora.auth.access import Access
+from nora.auth.access import Access, Rules
 from nora.auth.htpasswd import STAT_INTERVAL_SECONDS, SUCCESS_SECONDS, HtpasswdFile
+
+OPEN = Rules(open_registries=["*"])
 
 
 class Clock:
@@ -63,19 +65,19 @@ async def passed(access: Access, authorization: str | None, right: Right = Right
 @pytest.mark.parametrize("authorization", [None, "Bearer x", login("alice", "typo")])
 @pytest.mark.parametrize("right", list(Right))
 async def test_where_everything_is_open_it_stays_so(authorization: str | None, right: Right) -> None:
-    stands = await passed(Access(False, False, ()), authorization, right)
+    stands = await passed(Access(False, Rules(), ()), authorization, right)
     assert stands is not None
     assert stands()
 
 
 async def test_anonymous_reading_stays_open(users: HtpasswdFile) -> None:
-    stands = await passed(Access(True, True, [users]), None)
+    stands = await passed(Access(True, OPEN, [users]), None)
     assert stands is not None
     assert stands()
 
 
 async def test_a_login_stands_as_long_as_it_is_remembered(users: HtpasswdFile, clock: Clock) -> None:
-    stands = await passed(Access(True, False, [users]), login("alice", "secret"))
+    stands = await passed(Access(True, Rules(), [users]), login("alice", "secret"))
     assert stands is not None
     assert stands()
     clock.now += SUCCESS_SECONDS - 0.01
@@ -86,7 +88,7 @@ async def test_a_login_stands_as_long_as_it_is_remembered(users: HtpasswdFile, c
 
 @pytest.mark.parametrize("change", ["removed", "other password", "other user", "gone"])
 async def test_a_login_ends_with_any_change_of_the_file(users: HtpasswdFile, path: Path, clock: Clock, change: str) -> None:
-    stands = await passed(Access(True, False, [users]), login("alice", "secret"))
+    stands = await passed(Access(True, Rules(), [users]), login("alice", "secret"))
     assert stands is not None
     match change:
         case "removed":
@@ -104,7 +106,7 @@ async def test_a_login_ends_with_any_change_of_the_file(users: HtpasswdFile, pat
 
 
 async def test_a_login_that_was_allowed_again_has_to_be_checked_again(users: HtpasswdFile, path: Path, clock: Clock) -> None:
-    access = Access(True, False, [users])
+    access = Access(True, Rules(), [users])
     stands = await passed(access, login("alice", "secret"))
     assert stands is not None
     content = path.read_text()
@@ -121,9 +123,9 @@ async def test_a_login_that_was_allowed_again_has_to_be_checked_again(users: Htp
 
 
 async def test_a_login_that_a_plugin_vouches_for_is_asked_for_each_time(users: HtpasswdFile) -> None:
-    assert await passed(Access(True, False, [users, Users()]), login("carol", "plugin")) is None
-    assert await passed(Access(True, False, [Users(), users]), login("alice", "secret")) is None
-    assert await passed(Access(True, False, [users, Users()]), login("alice", "secret")) is not None
+    assert await passed(Access(True, Rules(), [users, Users()]), login("carol", "plugin")) is None
+    assert await passed(Access(True, Rules(), [Users(), users]), login("alice", "secret")) is None
+    assert await passed(Access(True, Rules(), [users, Users()]), login("alice", "secret")) is not None
 
 
 async def test_no_credentials_stand_where_they_were_never_checked(users: HtpasswdFile) -> None:
@@ -134,6 +136,6 @@ async def test_no_credentials_stand_where_they_were_never_checked(users: Htpassw
 
 
 async def test_without_authenticators_nothing_stands() -> None:
-    assert Access(True, False, ()).standing(login("alice", "secret"), Right.READ) is None
-    assert Access(True, False, ()).standing(None, Right.READ) is None
-    assert Access(True, True, ()).standing(None, Right.WRITE) is None
+    assert Access(True, Rules(), ()).standing(login("alice", "secret"), Right.READ) is None
+    assert Access(True, Rules(), ()).standing(None, Right.READ) is None
+    assert Access(True, OPEN, ()).standing(None, Right.WRITE) is None

@@ -15,15 +15,17 @@ Problems = Callable[..., list[str]]
 @pytest.mark.parametrize(
     ("name", "text", "table", "key", "value"),
     [
-        ("NORA_HOST", "0.0.0.0", "server", "host", "0.0.0.0"),
+        ("NORA_HOST", "127.0.0.2", "server", "host", "127.0.0.2"),
         ("NORA_PORT", "5000", "server", "port", 5000),
         ("NORA_PORT", " +5000 ", "server", "port", 5000),
         ("NORA_PUBLIC_URL", "https://registry.example", "server", "public_url", "https://registry.example"),
         ("NORA_WORKERS", "3", "server", "workers", 3),
         ("NORA_BODY_LIMIT_MB", "7", "server", "body_limit_mb", 7),
         ("NORA_SHUTDOWN_TIMEOUT", "0", "server", "shutdown_timeout", 0),
+        ("NORA_TRUSTED_PROXIES", "10.0.0.0/8, ::1", "server", "trusted_proxies", ("10.0.0.0/8", "::1")),
         ("NORA_PAGE_CACHE_MB", "0", "server", "page_cache_mb", 0),
         ("NORA_STORAGE_PATH", "/srv/nora", "storage", "path", "/srv/nora"),
+        ("NORA_AUTH_ALLOW_UNAUTHENTICATED_WRITES", "true", "auth", "allow_unauthenticated_writes", True),
         ("NORA_AUTH_ANONYMOUS_READ", "on", "auth", "anonymous_read", True),
         ("NORA_AUTH_HTPASSWD_FILE", "/etc/users", "auth", "htpasswd_file", "/etc/users"),
         ("NORA_LOGGING_LEVEL", "debug", "logging", "level", "debug"),

@@ -71,7 +71,7 @@ def test_disabled_registries_are_left_out(configure: Configure, toml: str) -> No
 def test_disabled_registries_are_checked_all_the_same(problems: Problems) -> None:  # CONF-1
     toml = "[registries.old]\nformat = 'raw'\nenabled = false\nratio = 'x'\nbogus = 1\npath = '/UPPER'"
     assert problems(toml) == [
-        "config.toml: registries.old.bogus: unknown key; known are enabled, path, max_file_size_mb, ratio, token, kinds",
+        "config.toml: registries.old.bogus: unknown key; known are enabled, path, anonymous_read, max_file_size_mb, ratio, token, kinds",
         "config.toml: registries.old.ratio: must be a number, not a text",
         "config.toml: registries.old.path: '/UPPER/' is no path for a registry: "
         "use segments of a-z, 0-9 and . _ ~ -, such as /python/team-a/",
@@ -106,7 +106,7 @@ def test_a_wrong_registry_is_not_also_reported_as_missing(problems: Problems) ->
         ("[registries.a]\nformat = 'raw'\npath = 'x'", "registries.a.path: must begin with /"),
         ("[registries.a]\nformat = 'raw'\npath = 1", "registries.a.path: must be a text, not a whole number"),
         ("[registries.a]\nformat = 'raw'\ntoken = 1", "registries.a.token: must be a text, not a whole number"),
-        ("[pypi]\nformat = 'pypi'", "pypi.format: unknown key; known are enabled, path, proxy, proxies, proxy_auth, "
+        ("[pypi]\nformat = 'pypi'", "pypi.format: unknown key; known are enabled, path, anonymous_read, proxy, proxies, proxy_auth, "
          "proxy_timeout, metadata_ttl, merge_upstream, keep_withdrawn, cache_max_gb"),
     ],
 )  # fmt: skip

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import os
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import uvloop
 from sanic.response import text
 
 from nora.api import Content, NotFound, Page, RegistryBlueprint
-from nora.auth.access import Access
+from nora.auth.access import Access, Rules
 from nora.context import Standing, current_request
 from nora.http.app import Mount, Readiness, build_app
 from nora.http.dispatch import Dispatcher
@@ -53,12 +54,14 @@ class Answer:
 class Connection:
     """A client's side of a connection."""
 
-    def __init__(self, port: int, receive_buffer: int | None = None) -> None:
+    def __init__(self, port: int, receive_buffer: int | None = None, trust: ssl.SSLContext | None = None) -> None:
         self.sock = socket.socket()
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.settimeout(10)
         self.sock.connect(("127.0.0.1", port))
+        if trust is not None:
+            self.sock = trust.wrap_socket(self.sock, server_hostname="127.0.0.1")
         self.buffer = b""
 
     def send(self, data: bytes) -> None:
@@ -151,13 +154,14 @@ class Server:
         body_limit_bytes: int = 1024 * 1024,
         shutdown_seconds: float = 5,
         held: HeldPages | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         self.readiness = Readiness()
         self.sock = listening_socket("127.0.0.1", 0)
         self.port: int = self.sock.getsockname()[1]
         self._connections: list[Connection] = []
         self._started = threading.Event()
-        dispatcher = Dispatcher(access or Access(False, False, ()), access_log_enabled=True, held=held)
+        dispatcher = Dispatcher(access or Access(False, Rules(), ()), access_log_enabled=True, held=held)
         mounts = [Mount("main", "/", blueprint.routes)]
         app = build_app(mounts, dispatcher, self.readiness, body_limit_bytes=body_limit_bytes)
         self.app = app
@@ -172,6 +176,7 @@ class Server:
                 self.readiness,
                 shutdown_timeout_seconds=shutdown_seconds,
                 on_ready=self._started.set,
+                tls=tls,
             )
 
         def run() -> None:

@@ -11,7 +11,7 @@ import pytest
 from sanic.response import text
 
 from nora.api import Content, RegistryBlueprint
-from nora.auth.access import Access
+from nora.auth.access import Access, Rules
 from nora.config.errors import ConfigurationError
 from nora.http.app import Mount, Readiness, build_app
 from nora.http.dispatch import Dispatcher
@@ -44,7 +44,7 @@ def blueprint() -> RegistryBlueprint:
 
 def test_the_host_answers_for_itself_without_a_login(serving, blueprint):
     # CONF-3
-    client = serving(blueprint, access=Access(True, False, [])).connect()
+    client = serving(blueprint, access=Access(True, Rules(), [])).connect()
     for target, status in (("/health", "ok"), ("/ready", "ready")):
         answer = client.ask("GET", target)
         assert (answer.status, answer["content-type"]) == (200, "application/json")
@@ -142,7 +142,7 @@ def test_a_request_that_is_none_never_makes_a_5xx(serving, blueprint, line):
     ],
 )
 def test_an_odd_field_never_makes_a_5xx(serving, blueprint, field):
-    client = serving(blueprint, access=Access(True, True, [])).connect()
+    client = serving(blueprint, access=Access(True, Rules(open_registries=["*"]), [])).connect()
     client.send(b"GET /simple/ HTTP/1.1\r\nHost: x\r\n" + field + b"\r\n\r\n")
     assert 200 <= client.answer().status < 500
 
@@ -170,7 +170,7 @@ def test_no_address_makes_the_server_lead_elsewhere(serving, blueprint, target):
 
 
 def build(*mounts: Mount):
-    return build_app(mounts, Dispatcher(Access(False, False, ()), access_log_enabled=False), Readiness(), body_limit_bytes=1)
+    return build_app(mounts, Dispatcher(Access(False, Rules(), ()), access_log_enabled=False), Readiness(), body_limit_bytes=1)
 
 
 def test_two_registries_at_one_address_are_an_error(blueprint):

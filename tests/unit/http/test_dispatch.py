@@ -13,7 +13,7 @@ from sanic.exceptions import Forbidden as SanicForbidden
 from sanic.response import text
 
 from nora.api import Actor, Content, Invalid, NotFound, RegistryBlueprint, UpstreamUnavailable
-from nora.auth.access import Access
+from nora.auth.access import Access, Rules
 from nora.context import current_request
 from nora.http.dispatch import MAX_BUFFERED_BODY, Dispatcher, decode_parameter
 from nora.logs import facts
@@ -177,12 +177,12 @@ def test_a_request_id_that_could_do_harm_is_replaced(serving, blueprint, given_i
 
 def test_each_route_needs_the_right_that_it_declares(serving, blueprint):
     users = Users()
-    server = serving(blueprint, access=Access(True, True, [users]))
+    server = serving(blueprint, access=Access(True, Rules(open_registries=["*"]), [users]))
     for method, target, status in (("GET", "/one/a/end", 200), ("PUT", "/upload", 401), ("POST", "/admin", 401)):
         assert server.ask(method, target).status == status
         assert server.ask(method, target, **EVE).status == 401
         assert server.ask(method, target, **ADA).status == 200
-    closed = serving(blueprint, access=Access(True, False, [users]))
+    closed = serving(blueprint, access=Access(True, Rules(), [users]))
     for method in ("GET", "HEAD"):
         answer = closed.ask(method, "/one/a/end")
         assert (answer.status, answer["www-authenticate"] is None) == (401, False)
@@ -202,7 +202,7 @@ def test_pages_of_other_sites_change_nothing(serving, blueprint, site, refused):
 
 # AUTH-7
 def test_a_refusal_does_not_tell_what_there_is(serving, blueprint):
-    server = serving(blueprint, access=Access(True, False, [Users()]))
+    server = serving(blueprint, access=Access(True, Rules(), [Users()]))
     known, unknown = server.ask("GET", "/one/a/end"), server.ask("GET", "/one/%2f/end")
     assert (known.status, known.body) == (unknown.status, unknown.body) == (401, b"authentication required\n")
 
@@ -212,13 +212,13 @@ def test_an_authenticator_that_fails_lets_nobody_in(serving, blueprint):
         async def authenticate(self, username: str, password: str) -> Actor | None:
             raise LookupError("directory is down")
 
-    answer = serving(blueprint, access=Access(True, True, [Fails()])).ask("PUT", "/upload", b"x", **ADA)
+    answer = serving(blueprint, access=Access(True, Rules(open_registries=["*"]), [Fails()])).ask("PUT", "/upload", b"x", **ADA)
     assert answer.status == 500
     assert b"directory" not in answer.body
 
 
 def test_the_actor_is_known_to_the_handler_and_not_to_the_next_request(serving, blueprint):
-    client = serving(blueprint, access=Access(True, True, [Users()])).connect()
+    client = serving(blueprint, access=Access(True, Rules(open_registries=["*"]), [Users()])).connect()
     assert client.ask("PUT", "/upload", b"abc", **ADA).body == b"ada:3"
     assert client.ask("GET", "/one/a/end").status == 200
     assert client.ask("PUT", "/upload", b"abc").status == 401
@@ -299,7 +299,7 @@ def test_an_error_of_a_handler_is_its_status(serving, error, status):
 
 def test_each_request_is_one_line_with_what_happened(serving, blueprint, caplog, until):
     caplog.set_level(logging.INFO, "nora.access")
-    server = serving(blueprint, access=Access(True, True, [Users()]))
+    server = serving(blueprint, access=Access(True, Rules(open_registries=["*"]), [Users()]))
     server.ask("PUT", "/upload", b"abc", X_Request_ID="r-1", **ADA)
     server.ask("GET", "/one/%2f/end")
     server.ask("GET", "/missing")
@@ -351,4 +351,4 @@ async def test_what_is_cancelled_stays_cancelled():
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await Dispatcher(Access(False, False, ()), access_log_enabled=False).run(Request(), "", work)
+        await Dispatcher(Access(False, Rules(), ()), access_log_enabled=False).run(Request(), "", work)

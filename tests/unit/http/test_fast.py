@@ -12,7 +12,7 @@ import bcrypt
 import pytest
 
 from nora import metrics
-from nora.auth.access import Access
+from nora.auth.access import Access, Rules
 from nora.auth.htpasswd import HtpasswdFile
 from nora.http import fast, heads, protocol
 from nora.http.bodies import FILED_BYTES, MAX_BODY_BYTES
@@ -461,7 +461,7 @@ def guarded(serving, shelf, users):
 
     def start(*, anonymous_read: bool = False):
         opened.append(HtpasswdFile(users))
-        access = Access(True, anonymous_read, [opened[-1]])
+        access = Access(True, Rules(open_registries=["*"] if anonymous_read else []), [opened[-1]])
         return serving(shelf.blueprint, access=access, held=shelf.held(secret=True))
 
     yield start

@@ -11,7 +11,7 @@ from sanic.http.constants import Stage
 from sanic.response import HTTPResponse, text
 
 from nora.api import Actor, Content, Page, RegistryBlueprint, Unauthorized
-from nora.auth.access import Access
+from nora.auth.access import Access, Rules
 from nora.http import wire
 from nora.http.wire import Outgoing, head_bytes, http_date
 
@@ -283,7 +283,7 @@ REFUSALS = [
 @pytest.mark.parametrize(("method", "target", "status"), REFUSALS)
 def test_an_unread_body_is_not_taken_for_the_next_request(serving, blueprint, method, target, status, chunked):
     # HTTP-13
-    client = serving(blueprint, access=Access(True, True, [OnlyAda()])).connect()
+    client = serving(blueprint, access=Access(True, Rules(open_registries=["*"]), [OnlyAda()])).connect()
     framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(INNER)
     body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(INNER), INNER) if chunked else INNER
     client.send(f"{method} {target} HTTP/1.1\r\nHost: x\r\n".encode() + framing + b"\r\n\r\n" + body + INNER)
@@ -295,7 +295,7 @@ def test_an_unread_body_is_not_taken_for_the_next_request(serving, blueprint, me
 @pytest.mark.parametrize(("method", "target", "status"), [*REFUSALS, ("PUT", "/echo", 413)])
 def test_a_client_that_is_still_sending_reads_why_it_was_refused(serving, blueprint, method, target, status):
     # HTTP-19
-    server = serving(blueprint, access=Access(status == 401, True, [OnlyAda()]), body_limit_bytes=MB)
+    server = serving(blueprint, access=Access(status == 401, Rules(open_registries=["*"]), [OnlyAda()]), body_limit_bytes=MB)
     client = server.connect()
     size = 12 * MB
     client.send(f"{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode())
@@ -337,7 +337,7 @@ def test_expect_100_continue_gets_a_100_when_the_body_is_wanted(serving, bluepri
 @pytest.mark.parametrize(("method", "target", "status"), REFUSALS)
 def test_expect_100_continue_gets_its_refusal_at_once(serving, blueprint, method, target, status):
     # HTTP-14
-    client = serving(blueprint, access=Access(True, True, [OnlyAda()])).connect()
+    client = serving(blueprint, access=Access(True, Rules(open_registries=["*"]), [OnlyAda()])).connect()
     client.send(f"{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\nExpect: 100-continue\r\n\r\n".encode())
     answer = client.answer()
     assert (answer.status, answer["connection"]) == (status, "close")

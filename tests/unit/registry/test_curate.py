@@ -35,6 +35,7 @@ from nora.registry.journal import Journal
 from nora.registry.publish import Publisher
 from nora.registry.registry import HostRegistry
 from nora.registry.sources import Source
+from nora.rights import ALL
 from nora.store.protocol import Step
 from nora.tasks import SingleFlight
 from nora.upstream.client import Upstream
@@ -618,7 +619,7 @@ async def test_a_quarantined_upstream_serves_nothing(worker, upstreams):
 async def test_an_event_says_who_did_what_and_when(worker, events):
     one = worker()
     await one.publish("x-1", version="1")
-    token = current_request.set(RequestContext("r-1", Actor(name="ada")))
+    token = current_request.set(RequestContext("r-1", Actor(name="ada"), grants=ALL))
     try:
         event = await one.curator.yank("x", ONE, "broken")
     finally:

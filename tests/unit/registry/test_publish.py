@@ -15,6 +15,7 @@ from nora.api import Actor, AlreadyExists, File, Forbidden, Invalid, Sidecar, St
 from nora.context import RequestContext, current_request
 from nora.index.manifest import Manifest, Removed
 from nora.registry.publish import TOGETHER_BYTES
+from nora.rights import ALL
 
 
 def sha256(data: bytes) -> str:
@@ -197,7 +198,7 @@ async def test_only_small_files_hold_others_of_the_project_up_while_they_are_syn
 
 
 async def test_the_event_says_what_who_when_and_by_which_request(world, registry):
-    token = current_request.set(RequestContext("request-7", Actor(name="ada")))
+    token = current_request.set(RequestContext("request-7", Actor(name="ada"), grants=ALL))
     try:
         await world.publish(registry, "x", "x-1", b"data")
     finally:

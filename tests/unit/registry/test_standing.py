@@ -17,6 +17,7 @@ from nora.context import Reliance, RequestContext, Standing, current_request
 from nora.registry.curate import Curator, Target
 from nora.registry.journal import Journal
 from nora.registry.standing import RECHECK_SECONDS, at_once
+from nora.rights import ALL
 from nora.store.protocol import blob_key
 from nora.upstream.pins import Pin, Pins
 
@@ -30,7 +31,7 @@ def ask(store):
 
     async def ask(registry, project: str = "x", variant: str = "") -> tuple[Page, Standing | None]:
         reliance = Reliance()
-        reset = current_request.set(RequestContext("r-1", reliance=reliance))
+        reset = current_request.set(RequestContext("r-1", reliance=reliance, grants=ALL))
         try:
             page = await registry.project_page(project, "a/b", lambda listing: repr(listing).encode(), variant=variant)
         finally:
@@ -92,7 +93,7 @@ async def test_an_answer_that_asked_for_more_than_its_page_rests_on_more(world, 
     ):
         for first in (True, False):
             reliance = Reliance()
-            reset = current_request.set(RequestContext("r-1", reliance=reliance))
+            reset = current_request.set(RequestContext("r-1", reliance=reliance, grants=ALL))
             if first:
                 await more()
             page = await registry.project_page("x", "a/b", lambda _: b"")
@@ -106,7 +107,7 @@ async def test_a_page_that_another_took_the_place_of_has_no_standing(world, ask)
     registry = world.registry()
     await world.publish(registry, "x", "x-1", b"data")
     reliance = Reliance()
-    reset = current_request.set(RequestContext("r-1", reliance=reliance))
+    reset = current_request.set(RequestContext("r-1", reliance=reliance, grants=ALL))
     page = await registry.project_page("x", "a/b", lambda _: b"")
     current_request.reset(reset)
     assert reliance.standing_of(page) is not None
@@ -474,7 +475,7 @@ def opened(store):
 
     async def opened(registry, project: str, name: str, sidecar: str = "") -> tuple[Content, Standing | None]:
         reliance = Reliance()
-        reset = current_request.set(RequestContext("r-1", reliance=reliance))
+        reset = current_request.set(RequestContext("r-1", reliance=reliance, grants=ALL))
         try:
             content = await registry.open(project, name, sidecar=sidecar)
         finally:
@@ -600,7 +601,7 @@ def listed(store):
 
     async def listed(registry) -> tuple[Page, Standing | None]:
         reliance = Reliance()
-        reset = current_request.set(RequestContext("r-1", reliance=reliance))
+        reset = current_request.set(RequestContext("r-1", reliance=reliance, grants=ALL))
         try:
             page = await registry.projects_page("a/b", lambda names: repr(names.names).encode())
         finally:
@@ -653,7 +654,7 @@ async def test_a_page_that_was_chosen_by_the_list_of_projects_rests_on_more(worl
     world.store.changes.watch()
     await world.publish(registry, "x", "x-1", b"data")
     reliance = Reliance()
-    reset = current_request.set(RequestContext("r-1", reliance=reliance))
+    reset = current_request.set(RequestContext("r-1", reliance=reliance, grants=ALL))
     await registry.projects()
     page = await registry.project_page("x", "a/b", lambda _: b"")
     current_request.reset(reset)

@@ -1,0 +1,118 @@
+"""``/api/v1/tokens``: everybody's own API tokens. Whoever has logged in may have some, whatever their rights are.
+
+    POST    makes one: {"note": "CI", "rights": ["read"], "registries": ["*"], "projects": ["team-*"], "expires_days": 30}
+    GET     lists one's own
+    DELETE  /api/v1/tokens/<id> revokes one of one's own
+
+A token may do no more than its user, so nothing has to be compared when it is made. But it must not make others, which would
+outlive its expiry and its revocation, nor see them; it may only put an end to itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import msgspec
+from sanic.request import Request
+from sanic.response import HTTPResponse, raw
+
+from nora.api import Forbidden, Invalid, NotFound, RegistryBlueprint, Right, Unauthorized
+from nora.api.routes import Route
+from nora.auth.record import DEFAULT_DAYS, DEFAULT_RIGHTS, MAX_DAYS, Listed, shown
+from nora.auth.tokens import Tokens
+from nora.clock import timestamp
+from nora.context import current_request
+from nora.http.options import NoOptions, Options, options_of
+from nora.rights import EVERYTHING, Grant
+
+MAX_OWN_TOKENS = 100
+"""Of one user's tokens, those that are valid or were made within a day; the command line makes more."""
+_DAY_SECONDS = 24 * 3600
+
+
+class TokenOptions(Options, frozen=True, kw_only=True):
+    """A token that is to be made; 0 days is for ever."""
+
+    note: str = ""
+    rights: frozenset[Right] = DEFAULT_RIGHTS
+    registries: tuple[str, ...] = EVERYTHING
+    projects: tuple[str, ...] = EVERYTHING
+    expires_days: Annotated[int, msgspec.Meta(ge=0, le=MAX_DAYS)] = DEFAULT_DAYS
+
+
+def token_routes(tokens: Tokens) -> RegistryBlueprint:
+    """The routes, relative to where the API is mounted."""
+    bp, api = RegistryBlueprint(), TokenApi(tokens)
+    bp.read("/tokens")(api.own)
+    # Whoever may only read has tokens, too, so none of the blueprint's other decorators fits.
+    bp.routes.append(Route("/tokens", ("POST",), Right.READ, api.create, stream=False))
+    bp.routes.append(Route("/tokens/<token>", ("DELETE",), Right.READ, api.revoke, stream=False))
+    return bp
+
+
+class TokenApi:
+    """The handlers. They know who asks from :mod:`nora.context`."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+        self._creating = asyncio.Lock()
+
+    async def own(self, request: Request) -> HTTPResponse:
+        """One's own tokens, the oldest first."""
+        user = _user_without_token("list")
+        options_of(request, NoOptions)
+        now = self._tokens.now()
+        return _answer({"tokens": [shown(listed, now) for listed in await self._tokens.all(user)]})
+
+    async def create(self, request: Request) -> HTTPResponse:
+        """Make one; no other answer ever has its text."""
+        user = _user_without_token("make")
+        wanted = options_of(request, TokenOptions)
+        limit = Grant(rights=wanted.rights, registries=wanted.registries, projects=wanted.projects)
+        async with self._creating:
+            await self._check_number(user)
+            expires = self._tokens.expiry(wanted.expires_days)
+            text, token = await self._tokens.create(user, note=wanted.note, limits=(limit,), expires=expires)
+        return _answer({"token": text, **shown(Listed(token, ""), self._tokens.now())}, status=201)
+
+    async def revoke(self, request: Request, token: str) -> HTTPResponse:
+        """Revoke one."""
+        user, by = _user(), current_request.get().token
+        options_of(request, NoOptions)
+        if by and by != token:
+            raise Forbidden("a token may revoke no other token; log in with the password")
+        found = await self._tokens.find(token)
+        if found is None or found.token.user != user:
+            # Not repeated: somebody may have sent the whole token, with its secret.
+            raise NotFound("token", "none of yours has this id")
+        return _answer({"changed": await self._tokens.revoke(token)})
+
+    async def _check_number(self, user: str) -> None:
+        now = self._tokens.now()
+        yesterday = timestamp(now - _DAY_SECONDS)
+        own = [listed.token for listed in await self._tokens.all(user)]
+        if sum(token.state(now) == "valid" or token.created > yesterday for token in own) >= MAX_OWN_TOKENS:
+            raise Invalid(
+                f"you have made {MAX_OWN_TOKENS} tokens that are valid or less than a day old; revoke some, or wait for a day"
+            )
+
+
+def _user() -> str:
+    actor = current_request.get().actor
+    if actor.is_anonymous:
+        raise Unauthorized("tokens belong to users; log in")
+    return actor.name
+
+
+def _user_without_token(verb: str) -> str:
+    user = _user()
+    if current_request.get().token:
+        raise Forbidden(f"a token may not {verb} tokens; log in with the password")
+    return user
+
+
+def _answer(document: dict[str, Any], *, status: int = 200) -> HTTPResponse:
+    # No cache between here and there has any business with it.
+    headers = {"cache-control": "no-store"}
+    return raw(msgspec.json.encode(document), status=status, headers=headers, content_type="application/json")
