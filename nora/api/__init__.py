@@ -21,7 +21,7 @@ from nora.api.errors import (
 )
 from nora.api.events import Event
 from nora.api.format import API_VERSION, Format, ProxyFormat, RelatedDocument, SidecarReader
-from nora.api.hooks import Authenticator, EventSink, Policy, hookimpl
+from nora.api.hooks import Authenticator, EventSink, Policy, StandingAuthenticator, hookimpl
 from nora.api.model import (
     Actor,
     Document,
@@ -75,6 +75,7 @@ __all__ = [
     "Sidecar",
     "SidecarReader",
     "Spool",
+    "StandingAuthenticator",
     "StorageFull",
     "TooLarge",
     "TooManyRequests",

@@ -7,7 +7,7 @@ Hooks are called once, at start, and only register objects; the work is done by 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import pluggy
 
@@ -37,6 +37,18 @@ class Authenticator(Protocol):
 
     async def authenticate(self, username: str, password: str) -> Actor | None:
         """Who this is, or ``None`` if these credentials mean nothing here. Slow checks leave the event loop."""
+
+
+@runtime_checkable
+class StandingAuthenticator(Authenticator, Protocol):
+    """An authenticator that can say for how long its word stands. Only whom such a one knows gets prepared answers."""
+
+    def standing(self, username: str, password: str) -> Callable[[], bool] | None:
+        """A cheap question, whether :meth:`authenticate` would still say what it has just said; ``None`` if that cannot be told.
+
+        The question is asked for each request instead of ``authenticate``. It waits for nothing, raises nothing, and is answered with
+        ``False`` from the moment when the credentials might mean nothing any more, or somebody else; ``authenticate`` is asked then.
+        """
 
 
 class EventSink(Protocol):

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import math
-import secrets
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
-from nora.api import Actor, Authenticator, Forbidden, Right, TooManyRequests, Unauthorized
+from nora.api import Actor, Authenticator, Forbidden, Right, StandingAuthenticator, TooManyRequests, Unauthorized
 from nora.auth.basic import Credentials, parse_credentials
 from nora.auth.limits import LoginLimits
-from nora.lru import BoundedCache
 from nora.rights import ALL, Grant, Grants
 
 USERS, EVERYBODY = "@users", "@everybody"
 """Whoever has logged in; and whoever asks, logged in or not."""
 MAX_REMEMBERED_USERS = 4096
-KNOWN_SECONDS = 24 * 3600.0
-"""How long credentials that were right are still looked at while logins of their address or name are failing."""
-MAX_KNOWN = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +88,6 @@ class Access:
         authenticators: Asked in order until one knows the credentials. With none, nobody can log in.
         tokens: What knows API tokens, if there are any.
         limits: How often a login may fail.
-        clock: Seconds that only go forward.
     """
 
     def __init__(
@@ -104,13 +97,9 @@ class Access:
         authenticators: Sequence[Authenticator],
         tokens: TokenCheck | None = None,
         limits: LoginLimits | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._clock = clock
         self._enabled, self._rules, self._tokens = enabled, rules, tokens
         self._limits = limits or LoginLimits()
-        self._key = secrets.token_bytes(32)
-        self._known: BoundedCache[bytes, float] = BoundedCache(MAX_KNOWN)
         self._authenticators = tuple(authenticators)
 
     async def authorize(self, authorization: str | None, right: Right, registry: str | None = None, client: str = "") -> Login:
@@ -154,9 +143,11 @@ class Access:
     def _password_standing(self, credentials: Credentials) -> Callable[[], bool] | None:
         # Whoever is asked first and vouches decides alone. Not every authenticator can say for how long.
         first = self._authenticators[0] if self._authenticators else None
-        ask = getattr(first, "standing", None)
-        found: Callable[[], bool] | None = ask(credentials.username, credentials.password) if callable(ask) else None
-        return found
+        if not isinstance(first, StandingAuthenticator):
+            return None
+        stands, limits = first.standing(credentials.username, credentials.password), self._limits
+        # While anybody is over a limit, passwords go the usual way, where the limits are: a prepared answer tells that a guess is right.
+        return None if stands is None else lambda: limits.idle and stands()
 
     async def _login(self, credentials: Credentials, client: str) -> Login:
         # Nobody guesses a token, and a look at one costs next to nothing, so tokens have no limits.
@@ -167,21 +158,18 @@ class Access:
             return Login(Actor(name=token.user), self._rules.of(token.user).within(token.limits), token.id)
         if not credentials.username:
             raise Unauthorized("the token is not valid: it is none of this server's")
-        digest = hashlib.blake2b("\0".join(credentials).encode(errors="surrogatepass"), key=self._key, digest_size=16).digest()
-        known = self._known.get(digest)
-        if known is not None and self._clock() < known:
-            # Right not long ago, so nobody's guess: whoever is in stays in, whatever others try from the same address.
-            return await self._by_password(credentials)
         async with self._limits.turn(client):
             if wait := self._limits.check(client, credentials.username):
                 raise TooManyRequests("too many failed logins from this address or with this user name; wait", math.ceil(wait))
             try:
                 login = await self._by_password(credentials)
-                self._known.put(digest, self._clock() + KNOWN_SECONDS)
-                return login
-            except Unauthorized:
+            except (Unauthorized, asyncio.CancelledError):
+                # Who leaves before the answer has caused the same work, and could so cause any amount of it.
                 self._limits.failed(client, credentials.username)
                 raise
+            # Not before the limits: over them a right guess must look like a wrong one, even of what was found right before.
+            self._limits.succeeded(client, credentials.username)
+            return login
 
     async def _by_password(self, credentials: Credentials) -> Login:
         for authenticator in self._authenticators:

@@ -1,13 +1,16 @@
-"""Users in an htpasswd file with bcrypt hashes, as ``htpasswd -B`` writes it."""
+"""Users in an htpasswd file, as Apache's ``htpasswd`` writes it.
+
+Hashes should be bcrypt's (``htpasswd -B``). Older kinds (``hashes.py``) are taken with a warning; plain text and DES are not.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import hashlib
 import logging
 import os
-import re
 import secrets
 import stat
 import time
@@ -16,9 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-import bcrypt
-
 from nora.api import Actor
+from nora.auth.hashes import MAX_PASSWORD_BYTES, Hash, decoy_of, matches, read_hash
 from nora.lru import BoundedCache
 
 log = logging.getLogger(__name__)
@@ -27,15 +29,7 @@ STAT_INTERVAL_SECONDS = 1.0
 SUCCESS_SECONDS = 60.0
 FAILURE_SECONDS = 3.0
 CACHE_ENTRIES = 4096
-MAX_PASSWORD_BYTES = 72
-"""What bcrypt looks at. Longer passwords are refused: cut off, other passwords would match, too."""
-
-MAX_COST = 17
-"""The largest bcrypt cost that is taken; a check then takes about ten seconds, and twice that for each step more."""
-
 _THREADS = 2
-# bcrypt's base64 leaves four bits of the salt's last character unused; libraries refuse any but these.
-_HASH = re.compile(rb"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 
 _Signature: TypeAlias = tuple[int, int, int, int]
 
@@ -44,9 +38,10 @@ _Signature: TypeAlias = tuple[int, int, int, int]
 class _Users:
     """One state of the file, with all that was found out about it. Replaced as a whole, so nothing outlives a change."""
 
-    hashes: Mapping[str, bytes] = field(default_factory=dict)
-    decoy: bytes = b""
+    hashes: Mapping[str, Hash] = field(default_factory=dict)
+    decoy: Hash = field(default_factory=lambda: Hash(b""))  # takes as long as the dearest of the hashes, and matches nothing
     problems: Sequence[str] = ()
+    warnings: Sequence[str] = ()
     # By credential: until when it is valid, and whether the password is right.
     verdicts: BoundedCache[bytes, tuple[float, bool]] = field(default_factory=lambda: BoundedCache(CACHE_ENTRIES))
     checks: dict[bytes, asyncio.Future[bool]] = field(default_factory=dict)  # by credential, while they run
@@ -57,7 +52,8 @@ class HtpasswdFile:
 
     The file is read again when it has changed, which is noticed within a second. While it cannot be read nobody gets in.
     Checks run in threads, once for any number of parallel requests with the same credentials, and their outcome is remembered
-    for 60 seconds, failures for 3. An unknown user takes as long as a wrong password.
+    for 60 seconds, failures for 3. An unknown user takes as long as a wrong password for the dearest hash in the file, and no other
+    wrong password takes less.
 
     Args:
         path: The file.
@@ -70,11 +66,11 @@ class HtpasswdFile:
         path: str | os.PathLike[str],
         *,
         clock: Callable[[], float] = time.monotonic,
-        check: Callable[[bytes, bytes], bool] = bcrypt.checkpw,
+        check: Callable[[bytes, bytes], bool] = matches,
     ) -> None:
         self._path, self._clock, self._check = os.fspath(path), clock, check
         self._key = secrets.token_bytes(32)
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="nora-bcrypt")
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="nora-password")
         self._users = _Users()
         self._signature: _Signature | None = None
         self._looked_at: float | None = None
@@ -93,7 +89,7 @@ class HtpasswdFile:
         """See :class:`~nora.api.Authenticator`."""
         users = self._current()
         secret = password.encode(errors="surrogatepass")
-        if not users.hashes or not username or "\0" in username or len(secret) > MAX_PASSWORD_BYTES:
+        if not users.hashes or not _can_be(username) or len(secret) > MAX_PASSWORD_BYTES:
             return None
         key = self._credential(username, secret)
         verdict = users.verdicts.get(key)
@@ -104,8 +100,10 @@ class HtpasswdFile:
         return Actor(name=username) if right else None
 
     def standing(self, username: str, password: str) -> Callable[[], bool] | None:
-        """A cheap question, whether these credentials still let in without another check; ``None`` if they do not now."""
+        """See :class:`~nora.api.Authenticator`: ``None`` if these credentials do not let in without another check."""
         users = self._current()
+        if not _can_be(username):
+            return None
         verdict = users.verdicts.get(self._credential(username, password.encode(errors="surrogatepass")))
         if verdict is None or not verdict[1]:
             return None
@@ -113,22 +111,25 @@ class HtpasswdFile:
         return lambda: self._current() is users and self._clock() < until
 
     def _credential(self, username: str, secret: bytes) -> bytes:
-        # The user name has no NUL, so different credentials never join to the same bytes.
         return hashlib.blake2b(username.encode(errors="surrogatepass") + b"\0" + secret, key=self._key).digest()
 
     async def _checked(self, users: _Users, key: bytes, username: str, secret: bytes) -> bool:
         future = users.checks.get(key)
         if future is None:
-            known = users.hashes.get(username)
             run = asyncio.get_running_loop().run_in_executor
-            future = run(self._pool, self._matches, secret, known or users.decoy, known is not None)
+            future = run(self._pool, self._matches, secret, users.hashes.get(username), users.decoy)
             users.checks[key] = future
             future.add_done_callback(functools.partial(self._settle, users, key))
         # Whoever came first may leave; the others still wait.
         return await asyncio.shield(future)
 
-    def _matches(self, secret: bytes, hashed: bytes, known: bool) -> bool:
-        return self._check(secret, hashed) and known
+    def _matches(self, secret: bytes, known: Hash | None, decoy: Hash) -> bool:
+        checked = known is not None and len(secret) <= known.longest
+        if known is not None and checked and self._check(secret, known.text):
+            return True
+        if known is None or not checked or known.effort < decoy.effort:
+            self._check(secret[: decoy.longest], decoy.text)
+        return False
 
     def _settle(self, users: _Users, key: bytes, future: asyncio.Future[bool]) -> None:
         del users.checks[key]
@@ -163,6 +164,8 @@ class HtpasswdFile:
         log.info("htpasswd file read", extra={"path": self._path, "users": len(self._users.hashes)})
         for problem in self._users.problems:
             log.warning("htpasswd line is of no use", extra={"problem": problem})
+        for warning in self._users.warnings:
+            log.warning("htpasswd line is weak", extra={"warning": warning})
 
 
 def _signature(status: os.stat_result) -> _Signature:
@@ -182,29 +185,35 @@ def _read(path: str) -> tuple[_Signature, bytes]:
 
 
 def _parse(content: bytes, label: str) -> _Users:
-    hashes: dict[str, bytes] = {}
+    hashes: dict[str, Hash] = {}
     problems: list[str] = []
-    costs = [4]
+    warnings: list[str] = []
     for number, line in _lines(content):
-        name, hashed = _entry(line)
-        found = _HASH.fullmatch(hashed)
-        text = ""
+        name, text = _entry(line)
+        found = read_hash(text)
+        start = f"{label}: line {number}"
         if not name:
-            text = "is not user:hash in UTF-8; correct it, or put # before it"
+            problems.append(f"{start} is not user:hash in UTF-8; correct it, or put # before it")
         elif name in hashes:
-            text = f"names user {name!r} again, only the first entry counts; remove one"
-        elif found is None:
-            text = f"has no bcrypt hash for user {name!r}; set the password again with htpasswd -B"
-        elif not 4 <= int(found[1]) <= MAX_COST:
-            text = f"has a bcrypt cost of {int(found[1])} for user {name!r}; set the password again with htpasswd -B -C 10"
+            problems.append(f"{start} names user {name!r} again, only the first entry counts; remove one")
+        elif found.problem:
+            what, fix = found.problem
+            problems.append(f"{start} has {what} for user {name!r}; {fix}")
         else:
-            hashes[name] = hashed
-            costs.append(int(found[1]))
-        if text:
-            problems.append(f"{label}: line {number} {text}")
-    # Never matches: no user has it, and its digest belongs to no password that anybody could find.
-    decoy = bcrypt.gensalt(max(costs)) + b"." * 31
-    return _Users(hashes=hashes, decoy=decoy, problems=tuple(problems))
+            hashes[name] = found
+            if found.warning:
+                what, fix = found.warning
+                warnings.append(f"{start} has {what} for user {name!r}; {fix}")
+    if not hashes:
+        return _Users(problems=tuple(problems))
+    dearest = max(hashes.values(), key=lambda found: found.effort)
+    decoy = dataclasses.replace(dearest, text=decoy_of(dearest.text))
+    return _Users(hashes=hashes, decoy=decoy, problems=tuple(problems), warnings=tuple(warnings))
+
+
+def _can_be(username: str) -> bool:
+    """Whether there may be a user of this name. Without a NUL, name and password are told apart in what is remembered."""
+    return bool(username) and "\0" not in username
 
 
 def _lines(content: bytes) -> Iterator[tuple[int, bytes]]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import logging
 import os
 import threading
@@ -33,7 +35,7 @@ class Clock:
 
 
 class Check:
-    """bcrypt's check, counted; it waits while ``gate`` is closed."""
+    """The check, counted; it waits while ``gate`` is closed."""
 
     def __init__(self) -> None:
         self.hashes: list[bytes] = []
@@ -43,7 +45,7 @@ class Check:
     def __call__(self, password: bytes, against: bytes) -> bool:
         self.hashes.append(against)
         assert self.gate.wait(10)
-        return bcrypt.checkpw(password, against)
+        return htpasswd.matches(password, against)
 
     @property
     def count(self) -> int:
@@ -107,7 +109,10 @@ async def test_comments_blank_lines_and_windows_line_ends_are_read_over(users: H
     "line",
     [
         "bob:$apr1$salt$abcdefghijklmnopqrstuv",
-        "bob:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=",
+        "bob:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g",
+        "bob:{SSHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=",
+        "bob:$1$salt$GuZM6o/Uf1P7EFCrm0AZg0",
+        "bob:$6$rounds=1000001$salt$" + "." * 86,
         "bob:rqXexS6ZhobKA",
         "bob:hunter2",
         "bob:",
@@ -144,7 +149,126 @@ async def test_a_name_that_is_no_utf8_is_named_by_its_line(users: HtpasswdFile, 
 
 async def test_the_fix_is_named() -> None:
     problems = htpasswd._parse(b"bob:{SHA}abc\n", "users.htpasswd").problems
-    assert problems == ("users.htpasswd: line 1 has no bcrypt hash for user 'bob'; set the password again with htpasswd -B",)
+    said = "users.htpasswd: line 1 has plain text or a kind of hash that is not taken for user 'bob'; set the password again with htpasswd -B"
+    assert problems == (said,)
+
+
+# Kinds of hashes: "hunter2" by openssl; "password" by htpasswd -s.
+WEAK = {
+    "apr1": ("hunter2", "$apr1$12345678$PxJedScFj6O5L28rmTh.i0"),
+    "SHA-1": ("password", "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g="),
+}
+OTHERS = {
+    **WEAK,
+    "SHA-256": ("hunter2", "$5$saltstring$9JBjAeLRHX/Lm/1Njo98nbLiUsNRFEuARumLKkxJMm7"),
+    "SHA-512": (
+        "hunter2",
+        "$6$rounds=1000$saltstring$nQhUEVFM4.wO/NDzhU1Z3SKBDfj1CGvaCmn.UXAw86EEDrSQlvwTO.RO5SNFizS6669f4a7VmoD8gVqsHyG97.",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+async def test_other_kinds_of_hashes_let_in_too(path: Path, clock: Clock, kind: str) -> None:
+    password, text = OTHERS[kind]
+    path.write_text(f"{ALICE}bob:{text}\n")
+    users = HtpasswdFile(path, clock=clock)
+    assert users.problems() == ()
+    assert await users.authenticate("bob", password) == Actor(name="bob")
+    assert await users.authenticate("bob", password + "x") is None
+    assert await users.authenticate("alice", password) is None
+    assert await users.authenticate("alice", "secret") == Actor(name="alice")
+    assert await users.authenticate("carol", password) is None
+    users.close()
+
+
+@pytest.mark.parametrize("kind", WEAK)
+async def test_each_weak_line_gives_one_warning_at_each_reading(
+    users: HtpasswdFile, path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    path.write_text(f"{ALICE}bob:{WEAK[kind][1]}\n")
+    for _ in range(3):
+        await users.authenticate("bob", "typo")
+        clock.now += 5
+    (warning,) = [record.warning for record in caplog.records if record.message == "htpasswd line is weak"]
+    assert warning.startswith("users.htpasswd: line 2 has a")
+    assert warning.endswith("whoever gets the file, for user 'bob'; set the password again with htpasswd -B")
+
+
+async def test_a_file_without_weak_lines_warns_of_nothing(
+    users: HtpasswdFile, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.write_text(ALICE + "bob:" + OTHERS["SHA-256"][1])
+    await users.authenticate("alice", "secret")
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def hashed_like(kind: str) -> bytes:
+    return OTHERS[kind][1].encode() if kind in OTHERS else hashed("hunter2", cost=int(kind)).encode()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "dearest"),
+    [
+        (["SHA-1"], 0),
+        (["SHA-1", "apr1"], 1),
+        (["apr1", "4"], 1),
+        (["5", "4", "apr1", "SHA-1"], 0),
+        (["4", "SHA-256", "SHA-1"], 1),
+        (["SHA-512", "8"], 1),
+    ],
+)
+async def test_whoever_is_refused_was_checked_like_the_dearest_line(
+    path: Path, clock: Clock, kinds: list[str], dearest: int
+) -> None:
+    hashes = [hashed_like(kind) for kind in kinds]
+    path.write_bytes(b"".join(b"user%d:%b\n" % (number, text) for number, text in enumerate(hashes)))
+    checked: list[bytes] = []
+    users = HtpasswdFile(path, clock=clock, check=lambda _, text: bool(checked.append(text)))
+    assert await users.authenticate("nobody", "typo") is None
+    (decoy,) = checked
+    assert htpasswd.read_hash(decoy).effort == htpasswd.read_hash(hashes[dearest]).effort
+    for number, text in enumerate(hashes):
+        checked.clear()
+        assert await users.authenticate(f"user{number}", "typo") is None
+        assert checked == ([text] if number == dearest else [text, decoy])
+    users.close()
+
+
+@pytest.mark.parametrize("name", ["alice", "bob", "nobody"])
+async def test_a_password_that_is_too_long_for_bcrypt_takes_as_long_too(path: Path, clock: Clock, name: str) -> None:
+    path.write_text(f"{ALICE}bob:{WEAK['SHA-1'][1]}\n")
+    checked: list[tuple[int, bytes]] = []
+    users = HtpasswdFile(path, clock=clock, check=lambda secret, text: bool(checked.append((len(secret), text[:4]))))
+    assert await users.authenticate(name, "x" * 200) is None
+    assert checked == ([(200, b"{SHA")] if name == "bob" else []) + [(72, b"$2b$")]
+    users.close()
+
+
+async def test_longer_passwords_fit_other_kinds_than_bcrypt(path: Path, clock: Clock) -> None:
+    long = base64.b64encode(hashlib.sha1(b"x" * 256).digest()).decode()
+    too_long = base64.b64encode(hashlib.sha1(b"x" * 257).digest()).decode()
+    path.write_text(f"{ALICE}bob:{{SHA}}{long}\ncarol:{{SHA}}{too_long}\n")
+    users = HtpasswdFile(path, clock=clock)
+    assert await users.authenticate("bob", "x" * 256) == Actor(name="bob")
+    assert await users.authenticate("carol", "x" * 257) is None
+    users.close()
+
+
+async def test_the_event_loop_never_hashes(path: Path, clock: Clock) -> None:
+    path.write_text("".join(f"{kind}:{text}\n" for kind, (_, text) in OTHERS.items()) + ALICE)
+    threads: set[int] = set()
+
+    def check(secret: bytes, text: bytes) -> bool:
+        threads.add(threading.get_ident())
+        return htpasswd.matches(secret, text)
+
+    users = HtpasswdFile(path, clock=clock, check=check)
+    for name, password in (*((kind, password) for kind, (password, _) in OTHERS.items()), ("alice", "secret"), ("nobody", "x")):
+        await users.authenticate(name, password)
+    assert threads
+    assert threading.get_ident() not in threads
+    users.close()
 
 
 async def test_of_two_entries_for_one_user_the_first_counts(users: HtpasswdFile, path: Path) -> None:
@@ -169,6 +293,13 @@ async def test_a_nul_cannot_move_the_border_between_name_and_password(users: Htp
     path.write_bytes(b"a:" + bcrypt.hashpw(b"b\0c", bcrypt.gensalt(4)) + b"\n")
     assert await users.authenticate("a", "b\0c") == Actor(name="a")
     assert await users.authenticate("a\0b", "c") is None
+
+
+async def test_what_is_known_of_a_login_says_nothing_of_another_border(users: HtpasswdFile, path: Path) -> None:
+    path.write_bytes(b"a:" + bcrypt.hashpw(b"b\0c", bcrypt.gensalt(4)) + b"\n")
+    assert await users.authenticate("a", "b\0c") == Actor(name="a")
+    assert users.standing("a", "b\0c") is not None
+    assert users.standing("a\0b", "c") is None
 
 
 async def test_texts_that_have_no_utf8_are_refused(users: HtpasswdFile, path: Path) -> None:
@@ -441,9 +572,10 @@ async def test_neither_logs_nor_problems_show_hashes(
     users: HtpasswdFile, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:  # AUTH-8
     caplog.set_level(logging.DEBUG)
-    path.write_text(ALICE + "bob:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n")
+    path.write_text(ALICE + "bob:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\ncarol:{SSHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n")
     await users.authenticate("alice", "secret")
     shown = " ".join(repr(vars(record)) for record in caplog.records)
     assert "htpasswd line is of no use" in shown
+    assert "htpasswd line is weak" in shown
     for text in ("$2b$", "W6ph5", "secret"):
         assert text not in shown

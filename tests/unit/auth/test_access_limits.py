@@ -1,0 +1,115 @@
+"""How Access and the limits of failed logins go together."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable
+
+import pytest
+
+from nora.api import Actor, Right, TooManyRequests, Unauthorized
+from nora.auth.access import Access, Rules
+from nora.auth.limits import LoginLimits
+
+HERE, THERE = "192.0.2.1", "198.51.100.7"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Users:
+    """Who remembers right passwords, as the htpasswd file does."""
+
+    def __init__(self) -> None:
+        self.guesses: list[str] = []
+
+    async def authenticate(self, username: str, password: str) -> Actor | None:
+        self.guesses.append(password)
+        await asyncio.sleep(0)
+        return Actor(name=username) if password == "secret" else None
+
+    def standing(self, username: str, password: str) -> Callable[[], bool] | None:
+        return (lambda: True) if password == "secret" else None
+
+
+def login(username: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def users() -> Users:
+    return Users()
+
+
+@pytest.fixture
+def access(users: Users, clock: Clock) -> Access:
+    return Access(True, Rules(), [users], limits=LoginLimits(clock=clock))
+
+
+async def outcome(access: Access, username: str, password: str, client: str) -> str:
+    try:
+        await access.authorize(login(username, password), Right.READ, None, client)
+    except TooManyRequests as error:
+        return f"wait {error.retry_after_seconds}"
+    except Unauthorized:
+        return "wrong"
+    return "right"
+
+
+async def test_over_the_limit_a_right_guess_looks_like_a_wrong_one_even_if_its_user_is_logged_in(
+    access: Access, users: Users
+) -> None:
+    assert await outcome(access, "alice", "secret", THERE) == "right"
+    for number in range(10):
+        assert await outcome(access, "alice", f"guess{number}", HERE) == "wrong"
+    users.guesses.clear()
+    assert await outcome(access, "alice", "guess", HERE) == "wait 6"
+    assert await outcome(access, "alice", "secret", HERE) == "wait 6"
+    assert users.guesses == [], "nothing is looked at"
+    assert await outcome(access, "alice", "secret", THERE) == "right"
+
+
+async def test_prepared_answers_tell_nothing_while_anybody_is_over_a_limit(access: Access, clock: Clock) -> None:
+    assert await outcome(access, "alice", "secret", THERE) == "right"
+    stands = access.standing(login("alice", "secret"), Right.READ)
+    assert stands is not None
+    assert stands()
+    for number in range(10):
+        await outcome(access, "bob", f"guess{number}", HERE)
+    assert not stands()
+    clock.now += 6
+    assert stands()
+
+
+async def test_who_has_logged_in_stays_in_whoever_tries_the_same_name_elsewhere(access: Access) -> None:
+    assert await outcome(access, "alice", "secret", THERE) == "right"
+    for number in range(60):
+        await outcome(access, "alice", "guess", f"203.0.113.{number}")
+    assert await outcome(access, "alice", "secret", THERE) == "right"
+    assert (await outcome(access, "alice", "secret", HERE)).startswith("wait")
+
+
+async def test_a_thousand_parallel_guesses_are_mostly_not_looked_at(access: Access, users: Users) -> None:
+    found = await asyncio.gather(*(outcome(access, "alice", f"guess{number}", HERE) for number in range(1000)))
+    assert 10 <= found.count("wrong") == len(users.guesses) < 20
+    assert await outcome(access, "bob", "secret", THERE) == "right"
+
+
+async def test_who_leaves_before_the_answer_has_used_up_a_try(access: Access, users: Users) -> None:
+    for number in range(100):
+        guess = asyncio.create_task(outcome(access, "alice", f"guess{number}", HERE))
+        await asyncio.sleep(0)
+        guess.cancel()
+        await asyncio.gather(guess, return_exceptions=True)
+    assert len(users.guesses) == 10
