@@ -16,6 +16,7 @@ from nora import __version__, logs
 from nora.api import NoraError
 from nora.cli.supervisor import Supervisor
 from nora.compose import host
+from nora.config.certificates import ServedCertificate
 from nora.config.load import load
 from nora.config.settings import Settings
 from nora.http.runner import listening_socket, serve
@@ -45,6 +46,7 @@ def run(config: str | None, overrides: Mapping[str, str]) -> int:
     """Serve until told to stop; returns the exit status."""
     # Until the loop takes over, a stop is an ordinary end: there is nothing in flight.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    hold_back_hangups()
     settings, plugins = settings_and_plugins(config, overrides)
     for warning in settings.warnings:
         log.warning("configuration", extra={"warning": warning})
@@ -59,8 +61,14 @@ def run(config: str | None, overrides: Mapping[str, str]) -> int:
 def run_worker(config: str | None, overrides: Mapping[str, str], socket_descriptor: int, lifeline_descriptor: int) -> None:
     """Serve as one of several processes; ends when the supervisor does."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    hold_back_hangups()
     settings, plugins = settings_and_plugins(config, overrides)
     _run_loop(settings, plugins, socket.socket(fileno=socket_descriptor), lifeline_descriptor)
+
+
+def hold_back_hangups() -> None:
+    """Let SIGHUP wait until somebody takes it: by itself it ends a process, and what it asks for must not be forgotten."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
 
 def clean_up(settings: Settings) -> None:
@@ -93,11 +101,20 @@ def bind(settings: Settings) -> socket.socket:
 def announce(settings: Settings, state: str) -> None:
     """Say where everything is, and whether it is "ready" or only "listening"."""
     server = settings.server
+    scheme = "https" if server.tls_cert else "http"
     shown = f"[{server.host}]" if ":" in server.host else server.host
     for registry in settings.registries:
-        extra = {"url": f"http://{shown}:{server.port}{registry.path}", "format": registry.format}
+        extra = {"url": f"{scheme}://{shown}:{server.port}{registry.path}", "format": registry.format}
         log.info("registry %s", registry.name, extra=extra)
     log.info(state, extra={"version": __version__, "storage": settings.storage.path, "workers": server.workers})
+
+
+def reload(certificate: ServedCertificate | None) -> None:
+    """What SIGHUP asks for. The configuration itself is not read again."""
+    if certificate is None:
+        log.info("nothing to reload: the server has no certificate")
+    else:
+        certificate.reload()
 
 
 def _run_loop(settings: Settings, plugins: Plugins, sock: socket.socket, lifeline: int | None) -> None:
@@ -115,6 +132,9 @@ async def _serve(settings: Settings, plugins: Plugins, sock: socket.socket, life
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    certificate = ServedCertificate.of(settings.server)
+    loop.add_signal_handler(signal.SIGHUP, reload, certificate)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     if lifeline is not None:
         # The other end is the supervisor's and never written to: readable means that the supervisor is gone.
         loop.add_reader(lifeline, stop.set)
@@ -125,6 +145,7 @@ async def _serve(settings: Settings, plugins: Plugins, sock: socket.socket, life
             stop,
             composed.readiness,
             shutdown_timeout_seconds=settings.server.shutdown_timeout,
+            tls=None if certificate is None else certificate.context,
             on_ready=(lambda: announce(settings, "ready")) if lifeline is None else (lambda: log.info("worker ready")),
         )
     log.info("stopped")

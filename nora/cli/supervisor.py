@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 
+from nora.config.certificates import ServedCertificate
 from nora.config.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ class Supervisor:
         self._due: dict[int, float] = {}
         self._pause = RESTART_SECONDS
         self._last_death = -MAX_RESTART_SECONDS
-        self._stopping = False
+        self._stopping = self._hung_up = False
+        self._certificate = ServedCertificate.of(settings.server)
 
     def run(self, on_listening: Callable[[], None]) -> int:
         """Until SIGTERM or SIGINT; returns the exit status."""
@@ -53,7 +55,9 @@ class Supervisor:
         signal.set_wakeup_fd(wake_write)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        signal.signal(signal.SIGHUP, self._hang_up)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only to be woken
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         for slot in range(self._settings.server.workers):
             self._start(slot)
         on_listening()
@@ -61,9 +65,21 @@ class Supervisor:
             waits = [max(0.0, at - time.monotonic()) for at in self._due.values()]
             select.select([wake_read], [], [], min([1.0, *waits]))
             _empty(wake_read)
+            self._pass_on()
             self._bury()
             self._replace()
         return self._end()
+
+    def _pass_on(self) -> None:
+        """Tell the processes to read the certificate again, if they would take it: so one line, and not one each, says why not."""
+        if not self._hung_up:
+            return
+        self._hung_up = False
+        if self._certificate is None:
+            log.info("nothing to reload: the server has no certificate")
+        elif self._certificate.reload():
+            for worker in self._workers.values():
+                worker.send_signal(signal.SIGHUP)
 
     def _bury(self) -> None:
         """Notice processes that died, and decide when others take their places."""
@@ -86,9 +102,17 @@ class Supervisor:
 
     def _start(self, slot: int) -> None:
         descriptors = (self._sock.fileno(), self._lifeline)
-        self._workers[slot] = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-            self._command, pass_fds=descriptors, env=self._environ, start_new_session=True
-        )
+        # A process inherits what waits: until it can take a SIGHUP, that must not end it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        try:
+            self._workers[slot] = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+                self._command, pass_fds=descriptors, env=self._environ, start_new_session=True
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _hang_up(self, *_: object) -> None:
+        self._hung_up = True
 
     def _stop(self, *_: object) -> None:
         self._stopping = True

@@ -10,7 +10,7 @@ import msgspec
 
 from nora.api import Format
 from nora.config.access import read_access
-from nora.config.checks import exposure_problem, file_problems
+from nora.config.checks import exposure_problem, file_problems, file_warnings
 from nora.config.errors import ConfigurationError
 from nora.config.reader import Reader
 from nora.config.registries import read_registries
@@ -63,7 +63,7 @@ def load(
         reader.complain(name, key, problem)
     if reader.problems:
         raise ConfigurationError(reader.problems)
-    return settings
+    return msgspec.structs.replace(settings, warnings=(*settings.warnings, *file_warnings(settings)))
 
 
 def _check_top_level(reader: Reader, content: Mapping[str, Any], formats: Mapping[str, Format]) -> None:
@@ -92,7 +92,12 @@ def _resolved(settings: Settings, cwd: Path) -> Settings:
     replace = msgspec.structs.replace
     return replace(
         settings,
-        server=replace(settings.server, public_url=settings.server.public_url.rstrip("/")),
+        server=replace(
+            settings.server,
+            public_url=settings.server.public_url.rstrip("/"),
+            tls_cert=absolute(settings.server.tls_cert),
+            tls_key=absolute(settings.server.tls_key),
+        ),
         storage=replace(settings.storage, path=absolute(settings.storage.path)),
         auth=replace(settings.auth, htpasswd_file=absolute(settings.auth.htpasswd_file)),
         tls=replace(settings.tls, ca_cert=absolute(settings.tls.ca_cert)),

@@ -8,12 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any
+
+from sanic.server.protocols.http_protocol import HttpProtocol
 
 from nora.http.app import App, Readiness
 from nora.http.fast import HeldPages
 from nora.http.protocol import HeldProtocol
+from nora.http.tls import Encrypting
 
 log = logging.getLogger(__name__)
 
@@ -50,15 +54,21 @@ async def serve(
     *,
     shutdown_timeout_seconds: float,
     on_ready: Callable[[], None] = lambda: None,
+    tls: Callable[[], ssl.SSLContext] | None = None,
 ) -> None:
-    """Serve until ``stop`` is set, then let requests in flight finish within the limit."""
+    """Serve until ``stop`` is set, then let requests in flight finish within the limit.
+
+    ``tls`` gives what a connection that begins is encrypted by; without it there is no encryption.
+    """
     held: HeldPages | None = app.ctx.held_pages
+    protocol = HttpProtocol if held is None else HeldProtocol
+    encrypting = None if tls is None else Encrypting(protocol, tls)
     server: Any = await app.create_server(
         sock=sock,
         return_asyncio_server=True,
         backlog=BACKLOG,
         asyncio_server_kwargs={"start_serving": False},
-        protocol=HeldProtocol if held is not None else None,
+        protocol=encrypting or protocol,  # type: ignore[arg-type]
     )
     await server.startup()
     await server.before_start()
@@ -74,6 +84,8 @@ async def serve(
             held.close()
         await server.before_stop()
         server.close()
+        if encrypting is not None:
+            encrypting.abort_handshakes()
         await _drain(server.connections, shutdown_timeout_seconds)
         await server.after_stop()
 

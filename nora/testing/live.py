@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -40,13 +41,24 @@ class LiveServer:
         config: TOML text. Host, port, storage path and number of workers are set by the command line and need not be there.
         env: Further environment variables, which win.
         workers: Number of processes.
+        ca: PEM file of the authority to trust if the server is to be spoken to by HTTPS; ``config`` or ``env`` then names its
+            certificate, which must be good for the address 127.0.0.1.
 
     Attributes:
         port: Where it listens; another one for each start.
     """
 
-    def __init__(self, storage: Path, config: str = "", *, env: Mapping[str, str] | None = None, workers: int = 1) -> None:
+    def __init__(
+        self,
+        storage: Path,
+        config: str = "",
+        *,
+        env: Mapping[str, str] | None = None,
+        workers: int = 1,
+        ca: Path | None = None,
+    ) -> None:
         self._storage, self._config, self._workers = storage.absolute(), config, workers
+        self._trust = None if ca is None else ssl.create_default_context(cafile=ca)
         self._environ = _environment(env or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._directory: Path | None = None
@@ -69,7 +81,7 @@ class LiveServer:
     @property
     def url(self) -> str:
         """Address of the server, without final slash."""
-        return f"http://{HOST}:{self.port}"
+        return f"{'http' if self._trust is None else 'https'}://{HOST}:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -168,7 +180,11 @@ class LiveServer:
         raise ServerError(f"the server did not answer within {START_SECONDS:g} seconds{self._tail()}")
 
     def _is_healthy(self) -> bool:
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=1)
+        connection = (
+            http.client.HTTPConnection(HOST, self.port, timeout=1)
+            if self._trust is None
+            else http.client.HTTPSConnection(HOST, self.port, timeout=1, context=self._trust)
+        )
         try:
             connection.request("GET", "/health")
             return connection.getresponse().status == 200

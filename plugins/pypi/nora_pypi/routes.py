@@ -100,7 +100,8 @@ class Pages:
         # Only a client on this machine has this address for us. A reverse proxy on this machine may use it, too, on behalf of others.
         direct = request.version == "1.1" and not any(name in request.headers for name in _FORWARDING)
         local = direct and _LOOPBACK.fullmatch(request.host) is not None
-        return f"http://{request.host}{self._registry.path}simple/" if local else ""
+        scheme = "https" if request.scheme in ("https", "wss") else "http"
+        return f"{scheme}://{request.host}{self._registry.path}simple/" if local else ""
 
 
 def serial_field(listing: Listing) -> dict[str, str]:
