@@ -8,6 +8,7 @@ from sanic.request import Request
 from sanic.response import HTTPResponse
 
 from nora.api import Content, Page
+from nora.context import current_request
 from nora.http.conditional import Decision, Full, NotModified, Partial, PreconditionFailed, Unsatisfiable, decide
 from nora.http.encoding import accepts_gzip
 from nora.http.errors import plain
@@ -15,6 +16,8 @@ from nora.http.sendfile import FileAnswer
 from nora.http.wire import Outgoing, is_head
 
 FILE_CACHE_CONTROL = "max-age=31536000, immutable"
+HTML_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+"""Pages here are links and nothing else, so whatever else got into one does nothing (CSP level 3)."""
 
 
 def field(request: Request, name: str) -> str | None:
@@ -40,7 +43,7 @@ async def page_answer(request: Request, page: Page) -> Outgoing:
     vary = (*page.vary, "Accept-Encoding") if compressible else page.vary
     fields = [
         ("etag", f'"{etag}"'),
-        ("cache-control", f"max-age={page.max_age_seconds}, must-revalidate"),
+        ("cache-control", _cached_by_whom(f"max-age={page.max_age_seconds}, must-revalidate")),
         ("x-content-type-options", "nosniff"),
         *((name, value) for name, value in page.headers.items()),
     ]
@@ -52,6 +55,8 @@ async def page_answer(request: Request, page: Page) -> Outgoing:
     if isinstance(decision, PreconditionFailed):
         return plain(412, "the precondition failed", fields, head_only=is_head(request))
     fields.append(("content-type", page.content_type))
+    if _is_html(page.content_type):
+        fields.append(("content-security-policy", HTML_POLICY))
     if compressed:
         if page.gzip_body is None:
             assert page.gzip_later is not None
@@ -64,7 +69,7 @@ async def page_answer(request: Request, page: Page) -> Outgoing:
 async def content_answer(request: Request, content: Content) -> Outgoing:
     """A file, a part of it, or 304. The source is closed here unless the answer takes it along."""
     source = content.source
-    fields = [("cache-control", FILE_CACHE_CONTROL), *content.headers.items()]
+    fields = [("cache-control", _cached_by_whom(FILE_CACHE_CONTROL)), *content.headers.items()]
     if content.etag:
         fields.append(("etag", f'"{content.etag}"'))
     decision = _decide(request, content.etag, source.size)
@@ -105,8 +110,22 @@ def response_answer(request: Request, response: HTTPResponse) -> Outgoing:
         fields.append(("content-type", response.content_type))
     if "x-content-type-options" not in names:
         fields.append(("x-content-type-options", "nosniff"))
+    if _is_html(response.content_type or "") and "content-security-policy" not in names:
+        fields.append(("content-security-policy", HTML_POLICY))
     fields = [(name, value) for name, value in fields if name not in ("content-length", "transfer-encoding", "connection")]
     return Outgoing(response.status, fields, body, head_only=is_head(request))
+
+
+def _cached_by_whom(control: str) -> str:
+    """Cache-Control, by which what somebody had to log in for is nobody else's.
+
+    Spec: RFC 9111 3.5, by which ``must-revalidate`` alone would let shared caches keep it.
+    """
+    return control if current_request.get().actor.is_anonymous else f"private, {control}"
+
+
+def _is_html(content_type: str) -> bool:
+    return "html" in content_type.partition(";")[0]
 
 
 def _decide(request: Request, etag: str, size: int | None) -> Decision:

@@ -97,3 +97,37 @@ def test_fifty_cold_requests_with_one_credential_all_pass(tmp_path: Path, users:
 
     with LiveServer(tmp_path / "store", config(users)) as server:
         assert asyncio.run(ask()) == {200}
+
+
+def test_what_somebody_logged_in_for_is_kept_by_no_shared_cache(tmp_path: Path, users: Path) -> None:
+    # AUTH-10
+    name, wheel = make_wheel("demo", "1.0")
+    form = {":action": "file_upload", "protocol_version": "1", "name": "demo", "version": "1.0"}
+    form |= {"filetype": "bdist_wheel", "metadata_version": "2.1"}
+    login = ("ada", "s3c:ret")
+    with (
+        LiveServer(tmp_path / "store", config(users, anonymous_read=True)) as server,
+        httpx.Client(base_url=server.url) as client,
+    ):
+        assert client.post("/simple/", data=form, files={"content": (name, wheel)}, auth=login).status_code == 200
+        for path in ("/simple/", "/simple/demo/", f"/simple/demo/{name}", f"/simple/demo/{name}.metadata"):
+            for _ in range(3):  # prepared answers, too
+                private = client.get(path, auth=login).headers["cache-control"]
+                common = client.get(path).headers["cache-control"]
+                assert private == f"private, {common}", path
+                assert "private" not in common
+                assert "public" not in common
+
+
+def test_what_gets_into_a_page_does_nothing_there(tmp_path: Path, users: Path) -> None:
+    # CWE-79
+    with (
+        LiveServer(tmp_path / "store", config(users, anonymous_read=True)) as server,
+        httpx.Client(base_url=server.url) as client,
+    ):
+        for _ in range(3):
+            page = client.get("/simple/", headers={"accept": "text/html"})
+            assert page.headers["content-security-policy"].startswith("default-src 'none'")
+            assert page.headers["x-content-type-options"] == "nosniff"
+        data = client.get("/simple/", headers={"accept": "application/vnd.pypi.simple.v1+json"})
+        assert "content-security-policy" not in data.headers

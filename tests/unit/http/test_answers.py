@@ -106,6 +106,7 @@ def test_a_page_has_its_fields(client):
     assert comparable(answer) == {
         "etag": '"page"',
         "cache-control": "max-age=60, must-revalidate",
+        "content-security-policy": HTML_POLICY,
         "x-content-type-options": "nosniff",
         "X-Serial": "7",
         "vary": "Accept, Accept-Encoding",
