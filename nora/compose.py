@@ -45,6 +45,7 @@ from nora.upstream.client import Upstream, UpstreamClient, make_client, trusting
 from nora.upstream.downloads import Downloads
 from nora.upstream.listings import RelatedDocuments, UpstreamListings
 from nora.upstream.pins import Pins
+from nora.upstream.reach import Reach
 from nora.upstream.used import UsedFiles
 
 log = logging.getLogger(__name__)
@@ -227,12 +228,13 @@ def _sources(registry: str, format_: Format, config: RegistryConfig, parts: Part
     assert isinstance(format_, ProxyFormat)
     assert isinstance(config, ProxyConfig)
     sources = []
+    reach = Reach.of(config.upstreams, config.proxy_private_hosts)
     for position, url in enumerate(config.upstreams):
         shared: dict[str, Any] = {
             "store": parts.store,
             "client": parts.pages,
             "tasks": parts.tasks,
-            "upstream": Upstream(url, config.proxy_auth),
+            "upstream": Upstream(url, config.proxy_auth, reach),
             "registry": registry,
             "position": position,
             "config": config,

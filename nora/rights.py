@@ -74,7 +74,9 @@ def matches(patterns: Iterable[str], name: str) -> bool:
     >>> matches(("team-*", "other"), "team-a"), matches(("team-*",), "a-team-b")
     (True, False)
     """
-    return any(pattern in ("*", name) or ("*" in pattern and _compiled(pattern).fullmatch(name) is not None) for pattern in patterns)
+    return any(
+        pattern in ("*", name) or ("*" in pattern and _compiled(pattern).fullmatch(name) is not None) for pattern in patterns
+    )
 
 
 def pattern_problem(pattern: str) -> str | None:

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
@@ -37,12 +38,14 @@ class WarmThreads(ThreadPoolExecutor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """See :class:`concurrent.futures.Executor`."""
         future: Future[T] = Future()
+        # Taken out before it is called: an error leads to the job by its frame, and must not lead on to what the job was given.
+        calls = [partial(fn, *args, **kwargs)]
 
         def job() -> None:
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                result = fn(*args, **kwargs)
+                result = calls.pop()()
             except BaseException as error:
                 future.set_exception(error)
             else:

@@ -7,11 +7,17 @@ is a TOML key of ``[registries.NAME]`` and an environment variable ``NORA_<NAME>
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
+
+_HOST_PATTERN = re.compile(r"(?:\*\.)?[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
+# Resolvers would take such a name for an address.
+_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 
 MAX_CACHE_GB = 1_000_000_000
 """More than any disk has, and still a number of bytes."""
@@ -79,6 +85,8 @@ class ProxyConfig(RegistryConfig, frozen=True, kw_only=True):
         proxy: The upstream's address; "" means hosted only.
         proxies: Several upstreams, asked in order; used instead of ``proxy`` when given.
         proxy_auth: ``user:password`` for the upstream; sent to its own host only.
+        proxy_private_hosts: Hosts (``files.intern.example``, ``*.intern.example``), addresses and networks (``10.1.0.0/16``) that the
+            upstreams' pages may lead to although they are not public. The upstreams themselves need not be named.
         proxy_timeout: Seconds of silence after which the upstream is given up; not a limit on a whole transfer.
         metadata_ttl: Seconds for which an upstream's answer is fresh; 0: always revalidate; -1: for ever.
         merge_upstream: Patterns (``team-*``) of hosted projects that upstream files may be added to.
@@ -89,6 +97,7 @@ class ProxyConfig(RegistryConfig, frozen=True, kw_only=True):
     proxy: str = ""
     proxies: tuple[str, ...] = ()
     proxy_auth: Secret = Secret()
+    proxy_private_hosts: tuple[str, ...] = ()
     proxy_timeout: float = 30
     metadata_ttl: int = 300
     merge_upstream: tuple[str, ...] = ()
@@ -110,6 +119,9 @@ class ProxyConfig(RegistryConfig, frozen=True, kw_only=True):
                 yield "proxies", problem
         if self.proxy_auth and ":" not in self.proxy_auth.reveal():
             yield "proxy_auth", "must be user:password"
+        for entry in self.proxy_private_hosts:
+            if problem := _private_host_problem(entry):
+                yield "proxy_private_hosts", problem
         if self.proxy_timeout <= 0:
             yield "proxy_timeout", "must be more than 0 seconds"
         if self.metadata_ttl < -1:
@@ -138,4 +150,21 @@ def url_problem(url: Any) -> str | None:
         return "must not hold a user or password; use proxy_auth"
     if parts.query or parts.fragment:
         return f"{url!r} must not have a query or fragment"
+    return None
+
+
+def _private_host_problem(entry: str) -> str | None:
+    """What is wrong with an entry of ``proxy_private_hosts``, or ``None``.
+
+    >>> _private_host_problem("*.intern.example"), _private_host_problem("10.1.0.0/16"), _private_host_problem("::1")
+    (None, None, None)
+    >>> _private_host_problem("http://files.example/")
+    "'http://files.example/' is no host, address or network; write files.example, *.intern.example, 10.1.2.3 or 10.1.0.0/16"
+    """
+    text = entry.strip().lower()
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        if not _HOST_PATTERN.fullmatch(text) or _NUMBER.fullmatch(text):
+            return f"{entry!r} is no host, address or network; write files.example, *.intern.example, 10.1.2.3 or 10.1.0.0/16"
     return None

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from sanic import Sanic
+from sanic.exceptions import BadRequest, NotFound
 from sanic.handlers import ErrorHandler
 from sanic.request import Request
 from sanic.response import HTTPResponse, json, raw
+from sanic.router import Router
 from sanic_routing.exceptions import RouteExists
 
 from nora import __version__, metrics
@@ -19,6 +21,7 @@ from nora.api.routes import Handler, Route
 from nora.config.errors import ConfigurationError
 from nora.http.answers import response_answer
 from nora.http.dispatch import Dispatcher
+from nora.http.strict import head_problem
 from nora.http.wire import Outgoing
 
 API_PATH = "/api/v1/"
@@ -43,11 +46,27 @@ class Mount:
     routes: Iterable[Route]
 
 
-class TolerantRequest(Request):
-    """Sanic builds a stand-in request (method ``NONE``) to answer one that it cannot read, out of the address that it cannot read."""
+class CheckedRequest(Request):
+    """A request whose head is as the standard says.
+
+    Sanic builds a stand-in (method ``NONE``) to answer one that it cannot read, out of the address that it cannot read.
+    """
 
     def __init__(self, url_bytes: bytes, *args: Any, **kwargs: Any) -> None:
-        super().__init__(b"/" if kwargs.get("method") == "NONE" else url_bytes, *args, **kwargs)
+        stands_in = "head" not in kwargs
+        if not stands_in and (problem := head_problem(kwargs["head"])):
+            raise BadRequest(problem)
+        super().__init__(b"/" if stands_in else url_bytes, *args, **kwargs)
+
+
+class FlatRouter(Router):
+    """Sanic's takes final slashes off one by one, each a call deeper, which thousands of them make a server error (CWE-674)."""
+
+    def get(self, path: str, method: str, host: str | None) -> Any:  # type: ignore[override]
+        """See Sanic's; none of our addresses ends with more than one."""
+        if path.endswith("//"):
+            raise NotFound("not found")
+        return super().get(path, method, host)
 
 
 class PlainErrors(ErrorHandler):
@@ -74,7 +93,13 @@ def build_app(mounts: Iterable[Mount], dispatcher: Dispatcher, readiness: Readin
     Raises:
         ConfigurationError: two registries want the same address.
     """
-    app = Sanic(f"nora_{secrets.token_hex(4)}", configure_logging=False, strict_slashes=True, request_class=TolerantRequest)
+    app = Sanic(
+        f"nora_{secrets.token_hex(4)}",
+        configure_logging=False,
+        strict_slashes=True,
+        request_class=CheckedRequest,
+        router=FlatRouter(),
+    )
     app.error_handler = PlainErrors(dispatcher)
     app.config.update(
         {

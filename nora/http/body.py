@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from sanic.exceptions import BadRequest, PayloadTooLarge
@@ -15,8 +16,12 @@ from nora.api import Invalid, TooLarge
 _CHUNK_HEADER = re.compile(rb"\r\n[0-9A-Fa-f]{1,16}[ \t]*(?:;[^\r\n]*)?\r\n")
 _LONGEST_CHUNK_HEADER = 64
 
+PATIENCE_SECONDS = 60
+SLOWEST_BYTES_PER_SECOND = 100
+"""After the time above, a body that comes more slowly on the whole is given up (CWE-400); no line that anybody uses is as slow."""
 
-async def _check_chunk_header(stream: Any) -> None:
+
+async def check_chunk_header(stream: Any) -> None:
     """Look at the next chunk's header before Sanic does, which takes any two bytes for the line break in front of it.
 
     Raises:
@@ -38,8 +43,8 @@ async def _check_chunk_header(stream: Any) -> None:
 class BodyReader:
     """Reads the bodies of all uploads; ``limit_bytes`` is ``body_limit_mb`` in bytes."""
 
-    def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes = limit_bytes
+    def __init__(self, limit_bytes: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limit_bytes, self._clock = limit_bytes, clock
 
     async def __call__(self, request: Request) -> AsyncIterator[bytes]:
         """See :meth:`nora.api.Registry.body`."""
@@ -47,15 +52,18 @@ class BodyReader:
         if announced is not None and int(announced) > self.limit_bytes:
             raise self._too_large()
         stream: Any = request.stream
-        total = 0
+        total, begun = 0, self._clock()
         try:
             while True:
-                await _check_chunk_header(stream)
+                await check_chunk_header(stream)
                 if (piece := await stream.read()) is None:
                     break
                 total += len(piece)
                 if total > self.limit_bytes:
                     raise self._too_large()
+                if total < (self._clock() - begun - PATIENCE_SECONDS) * SLOWEST_BYTES_PER_SECOND:
+                    stream.keep_alive = False
+                    raise Invalid(f"the body comes more slowly than {SLOWEST_BYTES_PER_SECOND} bytes a second; send it again")
                 yield piece
         except (BadRequest, PayloadTooLarge) as error:
             raise Invalid("the body is not framed as its header says; send it again") from error

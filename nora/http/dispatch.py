@@ -18,6 +18,7 @@ from nora.api.routes import Handler, Route
 from nora.auth.access import Access
 from nora.context import Reliance, RequestContext, current_request
 from nora.http.answers import answer_with
+from nora.http.body import check_chunk_header
 from nora.http.errors import error_answer
 from nora.http.fast import HeldPages
 from nora.http.forwarded import Network, client_address
@@ -146,7 +147,10 @@ def _request_id(request: Request) -> str:
 async def _buffer_body(request: Request) -> None:
     stream: Any = request.stream
     pieces, total = [], 0
-    while stream.request_body and (piece := await stream.read()) is not None:
+    while stream.request_body:
+        await check_chunk_header(stream)
+        if (piece := await stream.read()) is None:
+            break
         total += len(piece)
         if total > MAX_BUFFERED_BODY:
             raise TooLarge("the body", MAX_BUFFERED_BODY)

@@ -16,6 +16,8 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 """What a client may call its request."""
 
 ID_FIELD = b"\r\nx-request-id:"
+# To a lenient reader a field ends there and another one begins, so nobody must take such a head for the one without it (CWE-444).
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Sightings:
@@ -65,7 +67,7 @@ def is_secure(transport: Any) -> bool:
 def without_id(head: bytes) -> tuple[bytes, bytes] | None:
     """A head without the first line that gives the request a name, and this name, "" if it is none that is taken.
 
-    ``None`` if there is no such line. Proxies in front of us give each request another name.
+    ``None`` if there is no such line, or one that no head may have. Proxies in front of us give each request another name.
 
     >>> without_id(b"GET / HTTP/1.1\\r\\nX-Request-ID: a\\r\\nHost: b\\r\\n\\r\\n")
     (b'GET / HTTP/1.1\\r\\nHost: b\\r\\n\\r\\n', b'a')
@@ -74,5 +76,8 @@ def without_id(head: bytes) -> tuple[bytes, bytes] | None:
     if start < 0:
         return None
     end = head.find(b"\r\n", start + 2)
-    value = head[start + len(ID_FIELD) : end].decode(errors="surrogateescape").lstrip()
+    raw = head[start + len(ID_FIELD) : end]
+    if _CONTROL.search(raw):
+        return None
+    value = raw.decode(errors="surrogateescape").lstrip()
     return head[:start] + head[end:], value.encode() if REQUEST_ID.match(value) else b""

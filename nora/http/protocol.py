@@ -14,10 +14,10 @@ import time
 from typing import Any
 
 from sanic.http.constants import Stage
-from sanic.server.protocols.http_protocol import HttpProtocol
 
 from nora.http.fast import HeldPages
 from nora.http.heads import MAX_HEAD_BYTES, is_secure
+from nora.http.patient import PatientProtocol
 
 LEAVING_SECONDS = 10.0
 """How often a connection is looked after whose client takes its time."""
@@ -25,7 +25,7 @@ STALLED_SECONDS = 120.0
 """How long a client may take nothing of an answer that waits for it."""
 
 
-class HeldProtocol(HttpProtocol):
+class HeldProtocol(PatientProtocol):
     """Sanic's protocol, with a look at the prepared answers before it. They are in ``app.ctx.held_pages``.
 
     To Sanic the connection is idle when such an answer is written, but a slow client may not have read it for long: as long as
@@ -37,7 +37,6 @@ class HeldProtocol(HttpProtocol):
     def __init__(self, **parts: Any) -> None:
         super().__init__(**parts)
         self._held: HeldPages = self.app.ctx.held_pages
-        self._http = None
         self._begun = self._plain = False
         self._left = 0
         self._channel: socket.socket | None = None

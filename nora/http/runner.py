@@ -12,10 +12,9 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from sanic.server.protocols.http_protocol import HttpProtocol
-
 from nora.http.app import App, Readiness
 from nora.http.fast import HeldPages
+from nora.http.patient import PatientProtocol
 from nora.http.protocol import HeldProtocol
 from nora.http.tls import Encrypting
 
@@ -61,7 +60,7 @@ async def serve(
     ``tls`` gives what a connection that begins is encrypted by; without it there is no encryption.
     """
     held: HeldPages | None = app.ctx.held_pages
-    protocol = HttpProtocol if held is None else HeldProtocol
+    protocol = PatientProtocol if held is None else HeldProtocol
     encrypting = None if tls is None else Encrypting(protocol, tls)
     server: Any = await app.create_server(
         sock=sock,

@@ -8,17 +8,24 @@ from dataclasses import dataclass, field
 import httpx
 
 from nora.api import Secret
-
-DEFAULT_PORTS = {"http": 80, "https": 443}
-"""By scheme; the schemes that we speak."""
+from nora.upstream.reach import DEFAULT_PORTS, Reach
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """An upstream registry: ``url`` as configured, ``auth`` is ``user:password`` or empty."""
+    """An upstream registry: ``url`` as configured, ``auth`` is ``user:password`` or empty.
+
+    ``allowed`` is where its pages may lead besides to public addresses; ``None`` is to itself only.
+    """
 
     url: str
     auth: Secret = field(default_factory=Secret)
+    allowed: Reach | None = None
+
+    @property
+    def reach(self) -> Reach:
+        """Where requests on its behalf may go."""
+        return Reach.of((self.url,)) if self.allowed is None else self.allowed
 
     def credentials_for(self, url: str) -> str | None:
         """The Authorization field's value for a request to ``url``; ``None`` outside this upstream's scheme, host and port.

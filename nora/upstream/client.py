@@ -16,12 +16,23 @@ import httpx
 
 from nora import metrics
 from nora.api import UpstreamInvalid, UpstreamTimeout
-from nora.upstream.address import DEFAULT_PORTS, Upstream, shown_url, without_user
-from nora.upstream.encoding import UndecodableBody, decoded
-from nora.upstream.failures import check_status, translating
+from nora.upstream.address import Upstream, shown_url, without_user
+from nora.upstream.encoding import UndecodableBody
+from nora.upstream.failures import check_status, let_go, translating
+from nora.upstream.reach import DEFAULT_PORTS
 from nora.upstream.transport import AiohttpTransport, environment_proxies
+from nora.upstream.whole import WholeBodies
 
-__all__ = ["Upstream", "UpstreamClient", "UpstreamResponse", "UpstreamStream", "check_status", "make_client", "shown_url"]
+__all__ = [
+    "Upstream",
+    "UpstreamClient",
+    "UpstreamResponse",
+    "UpstreamStream",
+    "check_status",
+    "let_go",
+    "make_client",
+    "shown_url",
+]
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +43,6 @@ OVERALL_FACTOR = 10
 _RETRY_AFTER_SECONDS = (0.1, 0.3)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _DISCARDED_BYTES = 64 * 1024
-_INLINE_DECODE_BYTES = 16 * 1024
 
 # AUTH-8: what comes from outside must not decide on any of these.
 _OWN_FIELDS = frozenset(
@@ -97,7 +107,7 @@ class UpstreamClient:
 
     Every method raises, besides what it says itself: :class:`UpstreamUnavailable` (no connection, or it broke; a request that
     had no byte of an answer was tried twice), :class:`UpstreamTimeout` and :class:`UpstreamInvalid` (no HTTP, a redirect that
-    leads nowhere). Any status is an answer, see :func:`check_status`.
+    leads nowhere or out of :attr:`Upstream.reach`). Any status is an answer, see :func:`check_status`.
 
     Args:
         transport: Makes the connections; ``None`` is httpx's own, which tests can intercept.
@@ -107,6 +117,7 @@ class UpstreamClient:
     def __init__(self, transport: httpx.AsyncBaseTransport | None, user_agent: str) -> None:
         # httpx logs whole addresses, queries with signatures in them included.
         logging.getLogger("httpx").setLevel(logging.WARNING)
+        self._bodies = WholeBodies()
         self._client = httpx.AsyncClient(
             transport=transport,
             headers={"User-Agent": user_agent},
@@ -137,12 +148,27 @@ class UpstreamClient:
             try:
                 body = b""
                 if response.status_code == 200:
-                    body = await _whole_body(response, max_bytes)
+                    body = await self._whole_body(upstream, response, max_bytes)
                 else:
                     await _discard(response)
             finally:
                 await response.aclose()
         return UpstreamResponse(response.status_code, str(response.url), _fields(response), body)
+
+    async def _whole_body(self, upstream: Upstream, response: httpx.Response, max_bytes: int) -> bytes:
+        shown = shown_url(response.url)
+        problem = UpstreamInvalid(shown, f"the document is larger than {max_bytes} bytes")
+        if (_content_length(response) or 0) > max_bytes:
+            raise problem
+        encoding = response.headers.get("content-encoding", "")
+        try:
+            return await self._bodies.collect(upstream.url, UpstreamStream(response).chunks(), encoding, max_bytes)
+        except OverflowError:
+            pass
+        except UndecodableBody as error:
+            problem = UpstreamInvalid(shown, str(error))
+        # Not within the handlers: such errors are remembered for a while, and the context of one keeps all that was decoded.
+        raise problem
 
     @asynccontextmanager
     async def stream(
@@ -168,19 +194,25 @@ class UpstreamClient:
     async def aclose(self) -> None:
         """Close all connections."""
         await self._client.aclose()
+        self._bodies.close()
 
     async def _open(
         self, method: str, upstream: Upstream, url: str, headers: Mapping[str, str], encoding: str, timeout_seconds: float
     ) -> httpx.Response:
         """The head of the final answer, after redirects."""
+        reach = upstream.reach
         with translating(url):
             target = without_user(httpx.URL(url))
         for _ in range(MAX_REDIRECTS + 1):
             if target.scheme not in DEFAULT_PORTS or not target.host or (target.port or 0) > 65535:
                 raise UpstreamInvalid(shown_url(target), "is not an http:// or https:// address")
             with translating(target):
+                reach.check(target)
+                networks = None if reach.is_given(target) else reach.networks
                 sent = _request_fields(headers, encoding, upstream.credentials_for(str(target)))
-                request = self._client.build_request(method, target, headers=sent, timeout=timeout_seconds)
+                request = self._client.build_request(
+                    method, target, headers=sent, timeout=timeout_seconds, extensions={"networks": networks}
+                )
                 response = await self._send(request)
                 # PROXY-18
                 if response.status_code not in _REDIRECTS or "location" not in response.headers:
@@ -267,27 +299,6 @@ def _content_length(response: httpx.Response) -> int | None:
     if "transfer-encoding" in response.headers or not (value.isascii() and value.isdecimal() and len(value) < 20):
         return None
     return int(value)
-
-
-async def _whole_body(response: httpx.Response, max_bytes: int) -> bytes:
-    shown = shown_url(response.url)
-    too_large = UpstreamInvalid(shown, f"the document is larger than {max_bytes} bytes")
-    if (_content_length(response) or 0) > max_bytes:
-        raise too_large
-    raw = bytearray()
-    async for piece in UpstreamStream(response).chunks():
-        raw += piece
-        if len(raw) > max_bytes:
-            raise too_large
-    encoding = response.headers.get("content-encoding", "")
-    try:
-        if not encoding or len(raw) <= _INLINE_DECODE_BYTES:
-            return decoded(bytes(raw), encoding, max_bytes)
-        return await asyncio.to_thread(decoded, bytes(raw), encoding, max_bytes)
-    except OverflowError:
-        raise too_large from None
-    except UndecodableBody as error:
-        raise UpstreamInvalid(shown, str(error)) from error
 
 
 async def _discard(response: httpx.Response) -> None:

@@ -24,7 +24,7 @@ from nora.api import (
 from nora.lru import BoundedCache
 from nora.store.protocol import MAX_SEGMENT_BYTES, Store, segment
 from nora.tasks import SingleFlight, Tasks
-from nora.upstream.client import Upstream, UpstreamClient, UpstreamResponse, check_status, shown_url
+from nora.upstream.client import Upstream, UpstreamClient, UpstreamResponse, check_status, let_go, shown_url
 from nora.upstream.freshness import Fresh, Miss, Revalidate, judge, negative_ttl
 from nora.upstream.pause import without_collection
 from nora.upstream.stored import Head, decode, encode
@@ -216,6 +216,7 @@ class UpstreamDocuments(ABC, Generic[T]):
             asked = await self._ask(project, held)
             return asked[0] if asked is not None else None
         except UpstreamError as error:
+            let_go(error)
             if held is None:
                 log.warning("upstream failed", extra={"project": project, "error": str(error)})
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ import httpx
 
 from nora.api import UpstreamError, UpstreamInvalid, UpstreamTimeout, UpstreamUnavailable
 from nora.upstream.address import shown_url
+from nora.upstream.reach import OutOfReach
 
 
 def check_status(status: int, url: str, headers: Mapping[str, str], *, accept: Collection[int] = (200, 404, 410)) -> None:
@@ -40,6 +42,17 @@ def check_status(status: int, url: str, headers: Mapping[str, str], *, accept: C
     raise UpstreamInvalid(shown, f"answered with status {status}")
 
 
+def let_go(error: BaseException) -> None:
+    """Forget what the functions held that an error came through: a whole answer of the upstream's, decoded (CWE-401).
+
+    Errors and the frames that they came through lead to each other, so they live on until the next full collection.
+    """
+    part: BaseException | None = error
+    while part is not None:
+        traceback.clear_frames(part.__traceback__)
+        part = part.__cause__ or part.__context__
+
+
 @contextmanager
 def translating(url: str | httpx.URL) -> Iterator[None]:
     """Turn httpx's errors into ours; ``url`` is what was asked."""
@@ -52,6 +65,8 @@ def translating(url: str | httpx.URL) -> Iterator[None]:
 def _translated(error: Exception, shown: str) -> UpstreamError:
     detail = f" ({error})" if _is_harmless(str(error)) else ""
     match error:
+        case OutOfReach():
+            return UpstreamInvalid(shown, str(error))
         case httpx.TimeoutException():
             return UpstreamTimeout(shown, f"did not answer in time{detail}")
         case httpx.ConnectError():

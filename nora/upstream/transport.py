@@ -8,6 +8,7 @@ normally is cached and served.
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,10 @@ from ipaddress import ip_address, ip_network
 
 import aiohttp
 import httpx
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
+
+from nora.upstream import reach
 
 _MAX_FIELD_BYTES = 32 * 1024
 _READ_BUFFER_BYTES = 128 * 1024
@@ -25,7 +29,10 @@ _AUTOMATIC_FIELDS = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """A pool of connections, opened by the first request and bound to its event loop.
+    """Pools of connections, opened by the first request and bound to its event loop.
+
+    A request's extension ``networks`` says which addresses besides the public ones a name may have (CWE-918), none if it is missing;
+    ``None`` is any. Each kind has a pool of its own, so that no connection serves a request that could not have opened it.
 
     Exactly the fields of the httpx request are sent; cookies are neither kept nor sent; ``Content-Encoding`` is not undone; no
     request is repeated. Every failure is an :class:`httpx.TransportError` whose text holds no address and no secret:
@@ -42,7 +49,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     Args:
         ssl_context: Whom to trust.
         proxies: As :func:`environment_proxies` gives them.
-        max_connections: In use at the same time; further requests wait, which counts as connecting.
+        max_connections: In use at the same time, of each pool; further requests wait, which counts as connecting.
         keepalive_seconds: How long an idle connection is kept.
     """
 
@@ -58,16 +65,16 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._proxies = dict(proxies or {})
         self._max_connections = max_connections
         self._keepalive_seconds = keepalive_seconds
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[tuple[reach.Network, ...] | None, aiohttp.ClientSession] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request; redirects are answers like any other."""
-        if self._session is None:
-            self._session = self._new_session()
         timeouts = request.extensions.get("timeout", {})
         body = await request.aread()
         with _translating():
-            answer = await self._session.request(
+            proxy = proxy_for(request.url, self._proxies)
+            # The proxy is the operator's choice, and looks the name up itself.
+            answer = await self._session(request.extensions.get("networks", ()) if proxy is None else None).request(
                 request.method,
                 _target(request.url),
                 # As UTF-8, since that is what aiohttp writes: the bytes go out unchanged, or not at all.
@@ -75,7 +82,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 skip_auto_headers=_AUTOMATIC_FIELDS,
                 data=body or None,
                 allow_redirects=False,
-                proxy=proxy_for(request.url, self._proxies),
+                proxy=proxy,
                 # aiohttp's "connect" covers the whole way: a free place in the pool, name, TCP, proxy and TLS.
                 timeout=aiohttp.ClientTimeout(total=None, connect=timeouts.get("connect"), sock_read=timeouts.get("read")),
             )
@@ -86,10 +93,19 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             extensions={"http_version": b"HTTP/1.1", "reason_phrase": (answer.reason or "").encode("latin-1", "replace")},
         )
 
-    def _new_session(self) -> aiohttp.ClientSession:
+    def _session(self, networks: tuple[reach.Network, ...] | None) -> aiohttp.ClientSession:
+        """The pool for such addresses; there are as many as there are settings of registries that differ."""
+        if networks not in self._sessions:
+            self._sessions[networks] = self._new_session(None if networks is None else _Reachable(networks))
+        return self._sessions[networks]
+
+    def _new_session(self, resolver: AbstractResolver | None) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=self._max_connections, keepalive_timeout=self._keepalive_seconds, ssl=self._ssl_context
+                limit=self._max_connections,
+                keepalive_timeout=self._keepalive_seconds,
+                ssl=self._ssl_context,
+                resolver=resolver,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -102,9 +118,23 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close all connections. The transport can be used again afterwards, also in another event loop."""
-        session, self._session = self._session, None
-        if session is not None:
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
             await session.close()
+
+
+class _Reachable(AbstractResolver):
+    """Looks names up for connections. aiohttp connects to what comes from here, and asks nobody again."""
+
+    def __init__(self, networks: tuple[reach.Network, ...]) -> None:
+        self._networks = networks
+
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
+        found = await reach.resolve(host, port, family, self._networks)
+        return [ResolveResult(**address) for address in found]
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 class _Body(httpx.AsyncByteStream):

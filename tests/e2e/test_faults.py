@@ -191,7 +191,8 @@ def test_credentials_go_to_the_upstreams_own_host_only(tmp_path: Path, upstream:
         elsewhere.add(f"/{name}", Reply(wheel))
         upstream.add_project("demo", {name: wheel})
         upstream.add(f"/files/demo/{name}", Reply(status=302, headers={"Location": f"{elsewhere.url}/{name}"}))
-        with LiveServer(tmp_path / "store", config(upstream), env={"NORA_PYPI_PROXY_AUTH": "robot:s3cret"}) as server:
+        environ = {"NORA_PYPI_PROXY_AUTH": "robot:s3cret", "NORA_PYPI_PROXY_PRIVATE_HOSTS": "127.0.0.1"}
+        with LiveServer(tmp_path / "store", config(upstream), env=environ) as server:
             answer = httpx.get(f"{server.url}/simple/demo/{name}", headers={"authorization": "Basic Y2xpZW50OnB3"})
             assert answer.content == wheel
             log = server.log()

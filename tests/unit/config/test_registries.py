@@ -106,7 +106,7 @@ def test_a_wrong_registry_is_not_also_reported_as_missing(problems: Problems) ->
         ("[registries.a]\nformat = 'raw'\npath = 'x'", "registries.a.path: must begin with /"),
         ("[registries.a]\nformat = 'raw'\npath = 1", "registries.a.path: must be a text, not a whole number"),
         ("[registries.a]\nformat = 'raw'\ntoken = 1", "registries.a.token: must be a text, not a whole number"),
-        ("[pypi]\nformat = 'pypi'", "pypi.format: unknown key; known are enabled, path, anonymous_read, proxy, proxies, proxy_auth, "
+        ("[pypi]\nformat = 'pypi'", "pypi.format: unknown key; known are enabled, path, anonymous_read, proxy, proxies, proxy_auth, proxy_private_hosts, "
          "proxy_timeout, metadata_ttl, merge_upstream, keep_withdrawn, cache_max_gb"),
     ],
 )  # fmt: skip

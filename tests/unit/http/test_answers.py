@@ -8,6 +8,7 @@ import pytest
 from sanic.response import HTTPResponse, empty, html, json, raw, redirect, text
 
 from nora.api import Content, NotFound, Page, RegistryBlueprint
+from nora.http.answers import HTML_POLICY
 
 PAGE = b"<a>link</a>\n" * 500
 DATA = bytes(range(256)) * 2000

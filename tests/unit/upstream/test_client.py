@@ -583,7 +583,7 @@ async def test_made_client_asks_silent_closers_twice():
     client = make_client(ca_cert="", environ={}, version="1.2")
     async with server:
         with pytest.raises(UpstreamUnavailable, match="closed without an answer"):
-            await get(client, f"{url}/x")
+            await get(client, f"{url}/x", upstream=Upstream(url))
     await client.aclose()
     assert len(heads) == 2
 
