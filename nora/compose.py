@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from nora import __version__
-from nora.api import File, Format, Policy, ProxyConfig, ProxyFormat, RegistryConfig
+from nora.api import EventSink, File, Format, Policy, ProxyConfig, ProxyFormat, RegistryConfig
+from nora.audit.log import AuditLog
 from nora.auth.access import Access, Rules, open_registries
 from nora.auth.htpasswd import HtpasswdFile
 from nora.auth.tokens import Tokens
@@ -73,6 +74,7 @@ class Parts:
     pages: UpstreamClient
     downloads: Downloads
     read_body: BodyReader
+    sinks: Sequence[EventSink]
     used: dict[str, UsedFiles] = field(default_factory=dict)
 
 
@@ -94,19 +96,24 @@ async def host(settings: Settings, plugins: Plugins, environ: Mapping[str, str])
         stack.push_async_callback(pages.aclose)
         stack.push_async_callback(files.aclose)
         tasks = Tasks()
+        audit = AuditLog(store.root, keep_days=settings.audit.keep_days) if settings.audit.enabled else None
+        if audit is not None:
+            stack.push_async_callback(audit.aclose)  # after the tasks, so what they do last is written, too
+            audit.start(tasks)
         stack.push_async_callback(tasks.aclose)
         tasks.spawn(store.prepare(), "preparing the storage")
         read_body = BodyReader(settings.server.body_limit_mb * 1024 * 1024)
         downloads = Downloads(store, files, tasks)
-        parts = Parts(store, tasks, SingleFlight(tasks), pages, downloads, read_body)
+        sinks = [*plugins.sinks, *([] if audit is None else [audit])]
+        parts = Parts(store, tasks, SingleFlight(tasks), pages, downloads, read_body, sinks)
         tokens = Tokens(store, tasks)
-        access = _access(settings, plugins, stack, tokens)
+        access = _access(settings, plugins, stack, tokens, audit)
         trusted = tuple(map(network_of, settings.server.trusted_proxies))
         held = _held_pages(settings, store, trusted)
         dispatcher = Dispatcher(access, access_log_enabled=settings.logging.access, held=held, trusted=trusted)
         readiness = Readiness()
         registries = {configured.name: _registry(configured, settings, plugins, parts) for configured in settings.registries}
-        api = [*api_routes(registries).routes, *token_routes(tokens).routes]
+        api = [*api_routes(registries).routes, *token_routes(tokens, audit.token if audit else None).routes]
         everything = [Mount(HOST, API_PATH, api), *mounts(settings, registries)]
         app = build_app(
             everything,
@@ -162,7 +169,7 @@ def _clients(settings: Settings, environ: Mapping[str, str], count: int) -> list
         raise ConfigurationError([str(error)]) from error
 
 
-def _access(settings: Settings, plugins: Plugins, stack: AsyncExitStack, tokens: Tokens) -> Access:
+def _access(settings: Settings, plugins: Plugins, stack: AsyncExitStack, tokens: Tokens, audit: AuditLog | None) -> Access:
     if not settings.auth.enabled:
         return Access(False, Rules(), ())
     users = HtpasswdFile(settings.auth.htpasswd_file)
@@ -171,7 +178,7 @@ def _access(settings: Settings, plugins: Plugins, stack: AsyncExitStack, tokens:
         settings.auth.anonymous_read, {each.name: each.config.anonymous_read for each in settings.registries}
     )
     rules = Rules([(rule.who, rule.grant) for rule in settings.rules], open_to_all)
-    return Access(True, rules, (users, *plugins.authenticators), tokens)
+    return Access(True, rules, (users, *plugins.authenticators), tokens, told=audit.login if audit else None)
 
 
 def _held_pages(settings: Settings, store: Store, trusted: Sequence[Network]) -> HeldPages | None:
@@ -190,7 +197,7 @@ def _registry(configured: RegistrySettings, settings: Settings, plugins: Plugins
     config, format_ = configured.config, plugins.formats[configured.format]
     index = Index(parts.store, configured.name)
     overlay = Index(parts.store, configured.name, area="overlay")
-    journal = Journal(configured.name, plugins.sinks)
+    journal = Journal(configured.name, parts.sinks)
     proxying = isinstance(config, ProxyConfig) and isinstance(format_, ProxyFormat)
     if isinstance(config, ProxyConfig):
         parts.used[configured.name] = UsedFiles(parts.store, parts.tasks, configured.name)

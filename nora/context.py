@@ -63,6 +63,7 @@ class RequestContext:
         reliance: There if somebody wants to know.
         grants: What the actor may do; nothing until that is known.
         token: Id of the token that logged in; "" if none did.
+        address: Where the request comes from; "" if that is not known.
     """
 
     request_id: str = ""
@@ -70,6 +71,7 @@ class RequestContext:
     reliance: Reliance | None = None
     grants: Grants = NOTHING
     token: str = ""
+    address: str = ""
 
 
 NO_REQUEST = RequestContext(grants=ALL)

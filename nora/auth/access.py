@@ -7,16 +7,22 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from nora.api import Actor, Authenticator, Forbidden, Right, StandingAuthenticator, TooManyRequests, Unauthorized
 from nora.auth.basic import Credentials, parse_credentials
 from nora.auth.limits import LoginLimits
+from nora.auth.record import token_id
 from nora.rights import ALL, Grant, Grants
 
 USERS, EVERYBODY = "@users", "@everybody"
 """Whoever has logged in; and whoever asks, logged in or not."""
 MAX_REMEMBERED_USERS = 4096
+
+
+LoginProblem = Literal["login-failed", "login-limited"]
+Told: TypeAlias = Callable[[LoginProblem, str, str, str], None]
+"""Hears of a login that was refused: how, the user name, the address, and the id of the token, if it was one. Must not block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,7 @@ class Access:
         authenticators: Asked in order until one knows the credentials. With none, nobody can log in.
         tokens: What knows API tokens, if there are any.
         limits: How often a login may fail.
+        told: Who wants to know of logins that are refused.
     """
 
     def __init__(
@@ -97,7 +104,9 @@ class Access:
         authenticators: Sequence[Authenticator],
         tokens: TokenCheck | None = None,
         limits: LoginLimits | None = None,
+        told: Told | None = None,
     ) -> None:
+        self._told = told
         self._enabled, self._rules, self._tokens = enabled, rules, tokens
         self._limits = limits or LoginLimits()
         self._authenticators = tuple(authenticators)
@@ -150,6 +159,15 @@ class Access:
         return None if stands is None else lambda: limits.idle and stands()
 
     async def _login(self, credentials: Credentials, client: str) -> Login:
+        try:
+            return await self._checked(credentials, client)
+        except (Unauthorized, TooManyRequests) as error:
+            if self._told is not None:
+                problem: LoginProblem = "login-limited" if isinstance(error, TooManyRequests) else "login-failed"
+                self._told(problem, credentials.username, client, token_id(credentials.password) or "")
+            raise
+
+    async def _checked(self, credentials: Credentials, client: str) -> Login:
         # Nobody guesses a token, and a look at one costs next to nothing, so tokens have no limits.
         if self._tokens is not None and self._tokens.is_token(credentials.password):
             token = await self._tokens.verify(credentials.password)

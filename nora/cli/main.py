@@ -265,6 +265,38 @@ def token_revoke(config: str | None, storage: str | None, token: str) -> None:
         revoke(config, _storage(storage), token)
 
 
+@cli.command()
+@configured
+@click.option(
+    "--action", "actions", metavar="A", multiple=True, help="Such as publish, delete or login-failed; may be repeated."
+)
+@click.option("--registry", metavar="R", help="Name of a registry.")
+@click.option("--project", metavar="P", help="Normalized name of a project.")
+@click.option("--actor", metavar="A", help="Name of a user; cli:NAME is one of the system.")
+@click.option("--address", metavar="IP", help="Where requests came from.")
+@click.option("--since", metavar="TIME", help="At or after: 2h or 7d ago, or such as 2026-11-28T10:30, in UTC.")
+@click.option("--until", metavar="TIME", help="Before; as for --since.")
+@click.option("--follow", is_flag=True, help="Go on with what comes.")
+@click.option("--json", "as_json", is_flag=True, help="Lines of JSON, as they are stored.")
+@click.option("--limit", metavar="N", type=click.IntRange(0, 1_000_000), help="Only the last N of those that are there.")
+def audit(
+    config: str | None,
+    storage: str | None,
+    actions: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    follow: bool,
+    as_json: bool,
+    limit: int | None,
+    **filters: str | None,
+) -> None:
+    """Show who changed what, and who could not log in; servers may run."""
+    from nora.cli.audit import run, wanted
+
+    with clear_errors():
+        run(config, _storage(storage), wanted(actions, since, until, **filters), follow=follow, as_json=as_json, limit=limit)
+
+
 @cli.command(hidden=True)
 @click.option("--socket", "socket_descriptor", type=int, required=True)
 @click.option("--lifeline", "lifeline_descriptor", type=int, required=True)

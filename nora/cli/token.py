@@ -14,8 +14,10 @@ import click
 import msgspec
 
 from nora.api import Right
+from nora.audit.file import write_now
 from nora.auth.record import DEFAULT_RIGHTS, shown, token_id
 from nora.auth.tokens import Tokens
+from nora.cli.curate import user_name
 from nora.cli.serve import settings_and_plugins
 from nora.config.settings import Settings
 from nora.rights import EVERYTHING, Grant, matches
@@ -58,6 +60,7 @@ def create(config: str | None, overrides: Mapping[str, str], wanted: Wanted) -> 
         async with _opened(settings) as tokens:
             expires = tokens.expiry(wanted.expires_days)
             text, token = await tokens.create(wanted.user, note=wanted.note, limits=(wanted.limit,), expires=expires)
+            _note(settings, "token-create", token.id, f"for {token.user}" + (f": {token.note}" if token.note else ""))
             until = f"until {_time(expires)}" if expires else "for ever, unless it is revoked"
             click.echo(f"token {token.id} of {token.user}, {until}; it is shown this once:", err=True)
             click.echo(text)
@@ -97,6 +100,8 @@ def revoke(config: str | None, overrides: Mapping[str, str], named: str) -> None
         async with _opened(settings) as tokens:
             id_ = token_id(named) or named
             done = await tokens.revoke(id_)
+            if done:
+                _note(settings, "token-revoke", id_, "")
             click.echo(f"revoked token {id_}" if done else f"token {id_} is revoked already; nothing changed")
 
     asyncio.run(work())
@@ -119,6 +124,16 @@ async def _opened(settings: Settings) -> AsyncIterator[Tokens]:
     finally:
         await tasks.aclose()
         await store.aclose()
+
+
+def _note(settings: Settings, action: str, token: str, reason: str) -> None:
+    """Write it to the audit log. What is done is done, so that this is not possible is only said."""
+    if not settings.audit.enabled:
+        return
+    try:
+        write_now(Path(settings.storage.path), action, actor=f"cli:{user_name()}", token=token, reason=reason)
+    except OSError as error:
+        click.echo(f"nora: warning: the audit log cannot be written: {error.strerror or error}", err=True)
 
 
 def _hints(settings: Settings, wanted: Wanted) -> list[str]:

@@ -139,6 +139,23 @@ class LoggingSettings(Table, frozen=True, kw_only=True):
     access: bool = True
 
 
+class AuditSettings(Table, frozen=True, kw_only=True):
+    """``[audit]``.
+
+    Attributes:
+        enabled: Whether changes and failed logins are written to the audit log.
+        keep_days: For how many days; 0 is for ever.
+    """
+
+    enabled: bool = True
+    keep_days: int = 365
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """See :meth:`Table.problems`."""
+        if not 0 <= self.keep_days <= 36500:
+            yield "keep_days", "must be from 0 to 36500; 0 keeps entries for ever"
+
+
 class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True):
     """One enabled registry.
 
@@ -176,6 +193,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     auth: AuthSettings = AuthSettings()
     tls: TlsSettings = TlsSettings()
     logging: LoggingSettings = LoggingSettings()
+    audit: AuditSettings = AuditSettings()
     registries: tuple[RegistrySettings, ...] = ()
     rules: tuple[AccessRule, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -188,6 +206,7 @@ HOST_TABLES: Mapping[str, type[Table]] = MappingProxyType(
         "auth": AuthSettings,
         "tls": TlsSettings,
         "logging": LoggingSettings,
+        "audit": AuditSettings,
     }
 )
 """The host's tables by their TOML names, which are also fields of :class:`Settings`."""

@@ -90,13 +90,14 @@ class Dispatcher:
     async def _serve(
         self, request: Request, route: Route, registry: str | None, raw: dict[str, Any], reliance: Reliance | None
     ) -> Outgoing:
-        login = await self._access.authorize(request.headers.get("authorization"), route.right, registry, self._client(request))
+        client = self._client(request)
+        login = await self._access.authorize(request.headers.get("authorization"), route.right, registry, client)
         # CSRF: a browser brings along credentials, but also says whose page made it ask. Programs say nothing of the kind.
         changes = route.right is not Right.READ or request.method not in _SAFE_METHODS
         if changes and request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise Forbidden("pages of other sites may not change anything here")
         request_id = current_request.get().request_id
-        current_request.set(RequestContext(request_id, login.actor, reliance, login.grants, login.token))
+        current_request.set(RequestContext(request_id, login.actor, reliance, login.grants, login.token, client))
         parameters = {
             name: decode_parameter(value, path=f"<{name}:path>" in route.rule) if isinstance(value, str) else value
             for name, value in raw.items()

@@ -11,7 +11,8 @@ outlive its expiry and its revocation, nor see them; it may only put an end to i
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from sanic.request import Request
@@ -26,6 +27,8 @@ from nora.context import current_request
 from nora.http.options import NoOptions, Options, options_of
 from nora.rights import EVERYTHING, Grant
 
+Noted: TypeAlias = Callable[[Literal["token-create", "token-revoke"], str, str], None]
+"""Hears of what the current request has done to a token: its id and its note. Must not block."""
 MAX_OWN_TOKENS = 100
 """Of one user's tokens, those that are valid or were made within a day; the command line makes more."""
 _DAY_SECONDS = 24 * 3600
@@ -41,9 +44,9 @@ class TokenOptions(Options, frozen=True, kw_only=True):
     expires_days: Annotated[int, msgspec.Meta(ge=0, le=MAX_DAYS)] = DEFAULT_DAYS
 
 
-def token_routes(tokens: Tokens) -> RegistryBlueprint:
+def token_routes(tokens: Tokens, noted: Noted | None = None) -> RegistryBlueprint:
     """The routes, relative to where the API is mounted."""
-    bp, api = RegistryBlueprint(), TokenApi(tokens)
+    bp, api = RegistryBlueprint(), TokenApi(tokens, noted)
     bp.read("/tokens")(api.own)
     # Whoever may only read has tokens, too, so none of the blueprint's other decorators fits.
     bp.routes.append(Route("/tokens", ("POST",), Right.READ, api.create, stream=False))
@@ -54,8 +57,8 @@ def token_routes(tokens: Tokens) -> RegistryBlueprint:
 class TokenApi:
     """The handlers. They know who asks from :mod:`nora.context`."""
 
-    def __init__(self, tokens: Tokens) -> None:
-        self._tokens = tokens
+    def __init__(self, tokens: Tokens, noted: Noted | None = None) -> None:
+        self._tokens, self._noted = tokens, noted
         self._creating = asyncio.Lock()
 
     async def own(self, request: Request) -> HTTPResponse:
@@ -74,6 +77,8 @@ class TokenApi:
             await self._check_number(user)
             expires = self._tokens.expiry(wanted.expires_days)
             text, token = await self._tokens.create(user, note=wanted.note, limits=(limit,), expires=expires)
+        if self._noted is not None:
+            self._noted("token-create", token.id, token.note)
         return _answer({"token": text, **shown(Listed(token, ""), self._tokens.now())}, status=201)
 
     async def revoke(self, request: Request, token: str) -> HTTPResponse:
@@ -86,7 +91,10 @@ class TokenApi:
         if found is None or found.token.user != user:
             # Not repeated: somebody may have sent the whole token, with its secret.
             raise NotFound("token", "none of yours has this id")
-        return _answer({"changed": await self._tokens.revoke(token)})
+        changed = await self._tokens.revoke(token)
+        if changed and self._noted is not None:
+            self._noted("token-revoke", token, found.token.note)
+        return _answer({"changed": changed})
 
     async def _check_number(self, user: str) -> None:
         now = self._tokens.now()

@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "logs": {"context"},  # each line names the request that it was written for
     "api": set(),
     "auth": {"api", "clock", "lru", "rights", "tasks", "store.protocol"},  # tokens are kept in the store
+    "audit": {"api", "clock", "context", "tasks"},
     "config": {"api", "rights"},
     "plugins": {"api"},
     "store": {"api", "threads"},
@@ -68,6 +69,7 @@ ALLOWED: dict[str, set[str]] = {
     "compose": {
         "nora",
         "api",
+        "audit",
         "tasks",
         "threads",
         "auth",
@@ -83,6 +85,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {
         "nora",
         "api",
+        "audit",
         "auth.record",
         "auth.tokens",
         "context",
@@ -107,7 +110,7 @@ LAYERS = (
     {"cli", "testing"},
     {"compose"},
     {"verify", "room"},
-    {"http", "auth", "registry", "upstream", "index", "store", "config", "plugins", "logs"},
+    {"http", "audit", "auth", "registry", "upstream", "index", "store", "config", "plugins", "logs"},
     {"clock", "context", "lru", "rights", "tasks", "threads", "metrics"},
     {"api"},
 )

@@ -31,6 +31,8 @@ Problems = Callable[..., list[str]]
         ("NORA_LOGGING_LEVEL", "debug", "logging", "level", "debug"),
         ("NORA_LOGGING_FORMAT", "json", "logging", "format", "json"),
         ("NORA_LOGGING_ACCESS", "no", "logging", "access", False),
+        ("NORA_AUDIT_ENABLED", "no", "audit", "enabled", False),
+        ("NORA_AUDIT_KEEP_DAYS", "0", "audit", "keep_days", 0),
     ],
 )
 def test_every_key_of_the_host_has_its_variable(

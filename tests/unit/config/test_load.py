@@ -146,8 +146,11 @@ def test_a_configuration_error_is_one_of_noras_errors() -> None:
         ("port = 4000", "port: keys belong into tables; did you mean server.port?"),
         ("level = 'info'", "level: keys belong into tables; did you mean logging.level?"),
         ("[raw]", 'raw: a registry of this format is a table [registries.NAME] with format = "raw"'),
-        ("[zzz]", "zzz: unknown table; known are server, storage, auth, tls, logging, pypi, registries"),
-        ("['a\\u000ab']\n", '"a\\\\u000ab": unknown table; known are server, storage, auth, tls, logging, pypi, registries'),
+        ("[zzz]", "zzz: unknown table; known are server, storage, auth, tls, logging, audit, pypi, registries"),
+        (
+            "['a\\u000ab']\n",
+            '"a\\\\u000ab": unknown table; known are server, storage, auth, tls, logging, audit, pypi, registries',
+        ),
         ("[server]\npublic-url = ''", "server.public-url: unknown key; did you mean public_url?"),
         ("[server]\nPORT = 1", "server.PORT: unknown key; did you mean port?"),
         (

@@ -129,7 +129,7 @@ def test_what_is_no_name_is_refused(problems: Problems, name: str) -> None:
     "name",
     [
         *("health", "ready", "metrics", "api", "ui", "api-docs"),
-        *("server", "storage", "auth", "tls", "logging", "plugins", "config", "registries"),
+        *("server", "storage", "auth", "tls", "logging", "audit", "plugins", "config", "registries"),
     ],
 )
 def test_names_that_the_host_needs_are_refused(problems: Problems, tmp_path: Path, name: str) -> None:
