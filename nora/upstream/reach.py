@@ -34,6 +34,8 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 _SIX_TO_FOUR = IPv6Network("2002::/16")
 # RFC 8215 is for the network's own use; RFC 4291 2.5.5.1 is IPv4 in another spelling, which nothing public has.
 _INWARD = (IPv6Network("64:ff9b:1::/48"), IPv6Network("::/96"), IPv6Network("fec0::/10"))
+# RFC 5737, RFC 3849: for examples. Nobody's network has them, and closed test networks answer for public names there.
+_EXAMPLES = tuple(map(ip_network, ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")))
 # A cloud's own service for its machines, though the address is one of the public ones.
 _SERVICES = frozenset({IPv4Address("168.63.129.16")})
 # WHATWG URL, "ends in a number": resolvers take 2130706433, 0177.1 and 0x7f.1 for addresses.
@@ -130,6 +132,8 @@ def is_reachable(address: Address, networks: Iterable[Network] = ()) -> bool:
         return True
     if isinstance(meant, IPv6Address) and any(meant in network for network in _INWARD):
         return False
+    if any(meant in network for network in _EXAMPLES if network.version == meant.version):
+        return True
     return meant.is_global and not (meant.is_multicast or meant.is_reserved) and meant not in _SERVICES
 
 

@@ -21,6 +21,7 @@ from nora.testing.live import LiveServer
 from nora.testing.packages import make_wheel
 from nora.testing.upstream import Reply, ScriptedUpstream, Synthetic
 
+STARTS = 40
 HOSTED_ONLY = '[pypi]\nproxy = ""\n'
 FORM = {":action": "file_upload", "protocol_version": "1", "filetype": "bdist_wheel", "metadata_version": "2.1"}
 
@@ -36,7 +37,7 @@ def temporary_files(store: Path) -> list[Path]:
 
 
 @pytest.mark.slow
-def test_a_hundred_starts_and_stops_all_end_well(tmp_path: Path) -> None:
+def test_many_starts_and_stops_all_end_well(tmp_path: Path) -> None:
     # DUR-3: the signal comes at any moment after the first answer, also right after it.
     jitter = random.Random(0)
 
@@ -47,7 +48,7 @@ def test_a_hundred_starts_and_stops_all_end_well(tmp_path: Path) -> None:
         return server.stop(timeout=20)
 
     with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(one, range(100))) == [0] * 100
+        assert list(pool.map(one, range(STARTS))) == [0] * STARTS
 
 
 def test_the_server_answers_within_two_seconds_of_its_start(tmp_path: Path) -> None:

@@ -156,14 +156,13 @@ def test_links_lead_to_the_files(site: httpx.Client, path: str) -> None:  # API-
         assert site.get(file["url"]).content == contents[file["filename"]]
 
 
-@pytest.mark.parametrize("host", [None, "evil.example/x", "a b"])
-def test_without_a_usable_host_links_lead_from_the_document(site: httpx.Client, host: str | None) -> None:  # API-5, HTTP-16
+@pytest.mark.parametrize("host", ["", "evil.example/x", "a b"])
+def test_without_a_usable_host_links_lead_from_the_document(site: httpx.Client, host: str) -> None:  # API-5, HTTP-16
     address = urlsplit(str(site.base_url))
     connection = http.client.HTTPConnection(address.hostname or "", address.port)
     for path in ("/up/pypi/cold/json", "/up/pypi/cold/1.0/json"):
         connection.putrequest("GET", path, skip_host=True, skip_accept_encoding=True)
-        if host is not None:
-            connection.putheader("Host", host)
+        connection.putheader("Host", host)
         connection.endheaders()
         answer = connection.getresponse()
         body = answer.read()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import configparser
 import errno
+import gc
 import json
 import logging
 import netrc
@@ -500,8 +501,10 @@ async def test_wrong_tokens_take_no_memory_and_push_nobody_out(tokens, store, mo
     tracemalloc.start()
     try:
         await guess(1000)
+        gc.collect()
         before = tracemalloc.get_traced_memory()[0]
         await guess(10_000)
+        gc.collect()
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
