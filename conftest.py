@@ -6,5 +6,5 @@ import os
 
 from hypothesis import settings
 
-settings.register_profile("nora", max_examples=int(os.environ.get("NORA_TEST_CASES", "200")), deadline=None, print_blob=True)
+settings.register_profile("nora", max_examples=int(os.environ.get("NORA_TEST_CASES", "100")), deadline=None, print_blob=True)
 settings.load_profile("nora")

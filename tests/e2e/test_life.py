@@ -21,7 +21,7 @@ from nora.testing.live import LiveServer
 from nora.testing.packages import make_wheel
 from nora.testing.upstream import Reply, ScriptedUpstream, Synthetic
 
-STARTS = 40
+STARTS = 20
 HOSTED_ONLY = '[pypi]\nproxy = ""\n'
 FORM = {":action": "file_upload", "protocol_version": "1", "filetype": "bdist_wheel", "metadata_version": "2.1"}
 

@@ -35,7 +35,8 @@ YANK = Entry(
 )
 FLOOD = Entry(at="2026-11-28T12:00:01.000000Z", action="login-failed", address="192.0.2.1", count=57, dropped=3)
 FOLLOWING = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which who runs the tests may have turned off
 from nora.cli.audit import run
 from nora.audit.read import Wanted
 run(None, {"storage.path": sys.argv[1]}, Wanted(), follow=sys.argv[2] == "follow", as_json=True, limit=None)
