@@ -76,7 +76,7 @@ def sound(store: Path) -> bool:
     return nora("verify", store).endswith(": 0 problems\n")
 
 
-@pytest.mark.parametrize("workers", [2])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_files_that_are_deleted_go_and_those_that_come_back_meanwhile_stay(tmp_path: Path, workers: int) -> None:
     store, names = tmp_path / "store", [f"demo{number}" for number in range(30)]
     wheels = {name: make_wheel(name, "1.0", size=2000) for name in names}
@@ -116,7 +116,7 @@ def test_files_that_are_deleted_go_and_those_that_come_back_meanwhile_stay(tmp_p
         assert sound(store)
 
 
-@pytest.mark.parametrize("workers", [2])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_cache_is_kept_within_its_limit_while_it_is_used(tmp_path: Path, upstream: ScriptedUpstream, workers: int) -> None:
     store, limit = tmp_path / "store", 2_000_000
     files = {f"demo-{number}.tar.gz": os.urandom(100_000) for number in range(40)}

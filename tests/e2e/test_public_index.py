@@ -78,7 +78,7 @@ def test_real_packages_install_and_install_again_without_the_upstream(
 ) -> None:
     # CACHE-8. docopt is published as an sdist only.
     install = {"pip": clients.pip_install, "uv": clients.uv_install}[tool]
-    packages = ("requests", "pandas", "docopt")
+    packages = ("requests", "pandas", "jupyterlab", "docopt")
     with LiveServer(tmp_path / "store") as running:
         done = install(clients.venv("cold"), f"{running.url}/simple/", *packages)
         assert done.status == 0, done.output

@@ -28,7 +28,7 @@ from nora.testing.upstream import Reply, ScriptedUpstream, Synthetic, sha256_of
 
 HOSTED_ONLY = '[pypi]\nproxy = ""\n'
 CREDENTIALS = ("-u", "somebody", "-p", "secret")
-LARGE = 300_000_000
+GIGABYTE = 1_000_000_000
 MAX_MEMORY_MB = 150
 WHEEL = "demo-1.0-py3-none-any.whl"
 
@@ -184,10 +184,10 @@ def test_a_file_comes_while_it_is_fetched(tmp_path: Path, upstream: ScriptedUpst
 
 
 @pytest.mark.slow
-def test_memory_stays_bounded_while_clients_fetch_a_large_file_or_do_not_read_it(
+def test_memory_stays_bounded_while_clients_fetch_a_gigabyte_or_do_not_read_it(
     tmp_path: Path, upstream: ScriptedUpstream, certificate: Certificate
 ) -> None:
-    body = Synthetic(LARGE)
+    body = Synthetic(GIGABYTE)
     upstream.add_project("demo", {WHEEL: body})
     digest = sha256_of(body)
     path = f"/simple/demo/{WHEEL}"
@@ -198,7 +198,7 @@ def test_memory_stays_bounded_while_clients_fetch_a_large_file_or_do_not_read_it
         for _ in ("cold", "warm"):
             with ThreadPoolExecutor(4) as pool:
                 results = list(pool.map(lambda _: download(certificate.connect(server), path), range(4)))
-            assert set(results) == {(LARGE, digest)}
+            assert set(results) == {(GIGABYTE, digest)}
             assert server.peak_memory_mb() < MAX_MEMORY_MB
         for connection in stalled:
             connection.close()

@@ -20,7 +20,7 @@ def test_the_checkers_find_nothing(command: tuple[str, ...]) -> None:
 
 def test_ci_runs_the_readmes_test_command() -> None:
     commands = re.findall(r"^python3 -m venv .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert [command.rpartition("&& ")[2] for command in commands] == [".venv/bin/nora serve", ".venv/bin/python -m pytest"]
+    assert [command.rpartition("&& ")[2] for command in commands] == [".venv/bin/nora serve", ".venv/bin/python -m pytest -n 2"]
     assert commands[1] in (ROOT / ".ci" / "run").read_text().splitlines()
     assert commands[1] in (ROOT / "CONTRIBUTING.md").read_text().splitlines()
 
