@@ -16,6 +16,11 @@ settings.register_profile("nora", max_examples=int(os.environ.get("NORA_TEST_CAS
 settings.load_profile("nora")
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name no test by bytes: compressed ones hold the time, and both processes have to find the same names."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """See :mod:`xdist.newhooks`."""

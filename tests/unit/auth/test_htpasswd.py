@@ -128,6 +128,7 @@ async def test_comments_blank_lines_and_windows_line_ends_are_read_over(users: H
         "b\x1bob:" + hashed("hunter2"),
         ":",
     ],
+    ids=range(19),
 )
 async def test_a_line_of_no_use_is_named_and_never_matches(users: HtpasswdFile, path: Path, line: str) -> None:
     path.write_text(f"# people\n{ALICE}{line}\n")

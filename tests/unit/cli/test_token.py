@@ -234,7 +234,7 @@ def test_a_token_is_revoked_by_its_id_or_its_text(run, storage):
     assert [listed.token.state(0) for listed in kept(storage)] == ["revoked", "revoked"]
 
 
-@pytest.mark.parametrize("named", ["0" * 12, "", "../../FORMAT", "\udcff", new_text()[:-1], new_text()])
+@pytest.mark.parametrize("named", ["0" * 12, "", "../../FORMAT", "\udcff", new_text()[:-1], new_text()], ids=range(6))
 def test_what_is_no_token_is_not_found_and_no_secret_is_repeated(run, storage, named):
     text = run(commands.create, Wanted("alice")).text
     with pytest.raises(NotFound) as told:
