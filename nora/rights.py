@@ -11,6 +11,8 @@ import msgspec
 from nora.api import Right
 
 EVERYTHING = ("*",)
+USERS, EVERYBODY = "@users", "@everybody"
+"""Groups that there are anyway: whoever has logged in; and whoever asks, logged in or not."""
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

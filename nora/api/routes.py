@@ -47,9 +47,9 @@ class RegistryBlueprint:
     def __init__(self) -> None:
         self.routes: list[Route] = []
 
-    def read(self, rule: str) -> Callable[[Handler], Handler]:
-        """Register a handler for GET and HEAD that needs the right to read."""
-        return self._declare(rule, ("GET", "HEAD"), Right.READ, stream=False)
+    def read(self, rule: str, methods: Iterable[str] = ("GET", "HEAD")) -> Callable[[Handler], Handler]:
+        """Register a handler that needs the right to read."""
+        return self._declare(rule, tuple(methods), Right.READ, stream=False)
 
     def write(self, rule: str, methods: Iterable[str] = ("POST",), stream: bool = False) -> Callable[[Handler], Handler]:
         """Register a handler that needs the right to write.

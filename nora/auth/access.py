@@ -13,10 +13,8 @@ from nora.api import Actor, Authenticator, Forbidden, Right, StandingAuthenticat
 from nora.auth.basic import Credentials, parse_credentials
 from nora.auth.limits import LoginLimits
 from nora.auth.record import token_id
-from nora.rights import ALL, Grant, Grants
+from nora.rights import ALL, EVERYBODY, USERS, Grant, Grants
 
-USERS, EVERYBODY = "@users", "@everybody"
-"""Whoever has logged in; and whoever asks, logged in or not."""
 MAX_REMEMBERED_USERS = 4096
 
 

@@ -9,10 +9,7 @@ from nora.api import Right
 from nora.config.reader import Reader
 from nora.config.settings import AccessRule
 from nora.config.sources import unknown
-from nora.rights import EVERYTHING, Grant, pattern_problem
-
-USERS, EVERYBODY = "@users", "@everybody"
-"""Whoever has logged in; and whoever asks, logged in or not. No group of the file has these names."""
+from nora.rights import EVERYBODY, EVERYTHING, USERS, Grant, pattern_problem
 
 RULE_KEYS = ("who", "rights", "registries", "projects")
 

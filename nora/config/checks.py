@@ -179,6 +179,12 @@ def refusal(context: ssl.SSLContext, certificate: Path) -> str:
     return ""
 
 
+def access_warnings(settings: Settings) -> Iterator[str]:
+    """Yield what is configured and means nothing."""
+    if settings.rules and not settings.auth.enabled:
+        yield "auth.rules: mean nothing as long as nobody has to log in; set auth.enabled = true"
+
+
 def file_warnings(settings: Settings) -> Iterator[str]:
     """Yield what works and is probably not meant so; of files that :func:`file_problems` has found nothing wrong with."""
     server = settings.server

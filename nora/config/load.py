@@ -10,7 +10,7 @@ import msgspec
 
 from nora.api import Format
 from nora.config.access import read_access
-from nora.config.checks import exposure_problem, file_problems, file_warnings
+from nora.config.checks import access_warnings, exposure_problem, file_problems, file_warnings
 from nora.config.errors import ConfigurationError
 from nora.config.reader import Reader
 from nora.config.registries import read_registries
@@ -63,7 +63,9 @@ def load(
         reader.complain(name, key, problem)
     if reader.problems:
         raise ConfigurationError(reader.problems)
-    return msgspec.structs.replace(settings, warnings=(*settings.warnings, *file_warnings(settings)))
+    return msgspec.structs.replace(
+        settings, warnings=(*settings.warnings, *access_warnings(settings), *file_warnings(settings))
+    )
 
 
 def _check_top_level(reader: Reader, content: Mapping[str, Any], formats: Mapping[str, Format]) -> None:

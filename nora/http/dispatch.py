@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -66,7 +67,8 @@ class Dispatcher:
         """Do ``work`` for a request and see its answer off, whatever happens."""
         started = time.perf_counter()
         request_id = _request_id(request)
-        token = current_request.set(RequestContext(request_id))
+        client = client_address(request.ip, request.headers.getall("x-forwarded-for", []), self._trusted)
+        token = current_request.set(RequestContext(request_id, address=client))
         try:
             outgoing = await work()
         except asyncio.CancelledError:
@@ -81,7 +83,6 @@ class Dispatcher:
             admitted = self._access.standing(request.headers.get("authorization"), Right.READ)
             self.held.keep(request, outgoing, outgoing.standing, admitted=admitted, registry=registry, actor=actor)
         if self._logs:
-            client = self._client(request)
             outgoing.on_sent = lambda sent: _log(
                 request, sent, registry, request_id, actor, client, time.perf_counter() - started
             )
@@ -90,14 +91,14 @@ class Dispatcher:
     async def _serve(
         self, request: Request, route: Route, registry: str | None, raw: dict[str, Any], reliance: Reliance | None
     ) -> Outgoing:
-        client = self._client(request)
-        login = await self._access.authorize(request.headers.get("authorization"), route.right, registry, client)
+        before = current_request.get()
+        login = await self._access.authorize(request.headers.get("authorization"), route.right, registry, before.address)
         # CSRF: a browser brings along credentials, but also says whose page made it ask. Programs say nothing of the kind.
         changes = route.right is not Right.READ or request.method not in _SAFE_METHODS
         if changes and request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise Forbidden("pages of other sites may not change anything here")
-        request_id = current_request.get().request_id
-        current_request.set(RequestContext(request_id, login.actor, reliance, login.grants, login.token, client))
+        known = replace(before, actor=login.actor, reliance=reliance, grants=login.grants, token=login.token)
+        current_request.set(known)
         parameters = {
             name: decode_parameter(value, path=f"<{name}:path>" in route.rule) if isinstance(value, str) else value
             for name, value in raw.items()
@@ -114,9 +115,6 @@ class Dispatcher:
         if reliance is not None:
             outgoing.standing = reliance.standing_of(result)
         return outgoing
-
-    def _client(self, request: Request) -> str:
-        return client_address(request.ip, request.headers.getall("x-forwarded-for", []), self._trusted)
 
 
 def decode_parameter(raw: str, *, path: bool = False) -> str:

@@ -19,7 +19,6 @@ from sanic.request import Request
 from sanic.response import HTTPResponse, raw
 
 from nora.api import Forbidden, Invalid, NotFound, RegistryBlueprint, Right, Unauthorized
-from nora.api.routes import Route
 from nora.auth.record import DEFAULT_DAYS, DEFAULT_RIGHTS, MAX_DAYS, Listed, shown
 from nora.auth.tokens import Tokens
 from nora.clock import timestamp
@@ -48,9 +47,9 @@ def token_routes(tokens: Tokens, noted: Noted | None = None) -> RegistryBlueprin
     """The routes, relative to where the API is mounted."""
     bp, api = RegistryBlueprint(), TokenApi(tokens, noted)
     bp.read("/tokens")(api.own)
-    # Whoever may only read has tokens, too, so none of the blueprint's other decorators fits.
-    bp.routes.append(Route("/tokens", ("POST",), Right.READ, api.create, stream=False))
-    bp.routes.append(Route("/tokens/<token>", ("DELETE",), Right.READ, api.revoke, stream=False))
+    # Whoever may only read has tokens, too.
+    bp.read("/tokens", methods=("POST",))(api.create)
+    bp.read("/tokens/<token>", methods=("DELETE",))(api.revoke)
     return bp
 
 

@@ -23,10 +23,15 @@ class ReadableNames:
         self._registry, self._names = registry, names
         self._made: BoundedCache[str, tuple[str, ProjectNames]] = BoundedCache(MAX_REMEMBERED_NAMES)
 
+    def view(self) -> str:
+        """What tells the names that this actor sees from those that others see; "" is all of them."""
+        grants = current_request.get().grants
+        return "" if grants.allows_all(Right.READ, self._registry) else grants.key
+
     async def current(self) -> ProjectNames:
         """The names that may be shown; the very object of :class:`Names` if these are all."""
         names, grants = await self._names.current(), current_request.get().grants
-        if grants.allows_all(Right.READ, self._registry):
+        if not self.view():
             return names
         made = self._made.get(grants.key)
         if made is None or made[0] != names.revision:

@@ -137,6 +137,7 @@ def test_reserved_names_and_paths_are_listed() -> None:
 @pytest.mark.parametrize("toml", TOML_BLOCKS)
 def test_the_examples_in_the_document_work(toml: str, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(toml)
+    (tmp_path / "users.htpasswd").touch()
     settings = load(formats={"pypi": PYPI}, environ={}, cwd=tmp_path)
     assert settings.warnings == ()
 

@@ -33,6 +33,12 @@ def test_a_rule_is_about_everything_unless_it_says_otherwise(configure: Callable
     assert (rule.grant.registries, rule.grant.projects) == (("*",), ("*",))
 
 
+def test_rules_without_logins_are_warned_of(configure: Callable[..., Settings]) -> None:
+    (warning,) = configure(RULE).warnings
+    assert warning == "auth.rules: mean nothing as long as nobody has to log in; set auth.enabled = true"
+    assert configure("").warnings == ()
+
+
 def test_without_rules_there_are_none(configure: Callable[..., Settings]) -> None:
     assert configure().rules == ()
     assert configure("[auth]\nanonymous_read = true").rules == ()

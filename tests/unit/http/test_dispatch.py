@@ -9,6 +9,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sanic.compat import Header
 from sanic.exceptions import Forbidden as SanicForbidden
 from sanic.response import text
 
@@ -344,8 +345,9 @@ def test_a_broken_answer_says_so_in_its_line(serving, source, caplog, until):
 async def test_what_is_cancelled_stays_cancelled():
     # Sanic cancels a handler when its client leaves; that is no error to be answered.
     class Request:
-        headers = {}
+        headers = Header()
         method = "GET"
+        ip = "127.0.0.1"
 
     async def work():
         raise asyncio.CancelledError

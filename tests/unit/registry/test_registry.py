@@ -9,7 +9,9 @@ import os
 
 import pytest
 
-from nora.api import Forbidden, Invalid, Listing, NotFound, ProjectNames, TooLarge
+from nora.api import Actor, Forbidden, Invalid, Listing, NotFound, ProjectNames, Right, TooLarge
+from nora.context import NO_REQUEST, RequestContext, current_request
+from nora.rights import Grant, Grants
 from nora.store.directory import TICK_NS
 from nora.store.protocol import blob_key
 
@@ -205,6 +207,37 @@ async def test_projects_are_all_that_were_published_sorted_by_name(world, regist
     assert await registry.projects_page("a/b", render) is page
     assert await asyncio.gather(*(registry.projects_page("a/b", render) for _ in range(20))) == [page] * 20
     assert render.calls == 1
+
+
+def seeing(*patterns: str) -> RequestContext:
+    grant = Grant(rights=frozenset({Right.READ}), projects=patterns)
+    return RequestContext(actor=Actor(name="ada"), grants=Grants((grant,)))
+
+
+async def test_who_may_see_a_part_has_a_list_of_its_own_and_nobody_makes_anothers_again(world, registry, render):
+    # AUTH-7
+    for project in ("a", "b-1", "b-2"):
+        await world.publish(registry, project, "f-1", b"data")
+    views = {"all": NO_REQUEST, "some": seeing("b-*"), "one": seeing("a"), "none": seeing("c")}
+    for _ in range(3):
+        shown = {}
+        for name, context in views.items():
+            reset = current_request.set(context)
+            shown[name] = (await registry.projects_page("a/b", render)).body
+            current_request.reset(reset)
+        assert shown == {"all": b"a,b-1,b-2", "some": b"b-1,b-2", "one": b"a", "none": b""}
+    assert render.calls == len(views)
+
+
+async def test_the_list_before_a_change_is_not_kept(world, registry, render, monkeypatch):
+    kept = []
+    put = registry._pages._cache.put
+    monkeypatch.setattr(registry._pages._cache, "put", lambda key, *rest: (kept.append(key), put(key, *rest)))
+    for project in ("a", "b", "c"):
+        await world.publish(registry, project, "f-1", b"data")
+        await registry.projects_page("a/b", render)
+    assert len(kept) == 3
+    assert len(set(kept)) == 1, "one takes the place of the other"
 
 
 async def test_a_new_project_is_in_the_list_at_once_on_every_worker(world, render):
