@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from nora.testing.live import LiveServer
 from nora.testing.upstream import ScriptedUpstream
 
 
@@ -90,3 +94,60 @@ def dist(tmp_path: Path) -> Path:
     folder = tmp_path / "dist"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture(scope="module")
+def scripted() -> Iterator[ScriptedUpstream]:
+    """One upstream for all tests of a module."""
+    upstream = ScriptedUpstream()
+    with upstream.run_in_thread():
+        yield upstream
+
+
+def _download(connection: socket.socket, path: str) -> tuple[int, str]:
+    """Fetch with as little work as possible; returns length and sha256 of the body."""
+    buffer, known, length = bytearray(1 << 20), hashlib.sha256(), 0
+    with connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += connection.recv(65536)
+        head, _, body = received.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200"), head
+        known.update(body)
+        length = len(body)
+        while count := connection.recv_into(buffer):
+            known.update(memoryview(buffer)[:count])
+            length += count
+    return length, known.hexdigest()
+
+
+@pytest.fixture(scope="session")
+def download() -> Callable[[socket.socket, str], tuple[int, str]]:
+    """Fetches a file over a connection, with as little work as possible: its length and sha256."""
+    return _download
+
+
+def _statuses(server: LiveServer, *pieces: bytes) -> tuple[list[int], bool]:
+    received, closed = b"", False
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        try:
+            for piece in pieces:
+                connection.sendall(piece)
+            # A request of our own ends the connection, if it is still read: nobody has to wait for a silence.
+            connection.sendall(b"GET /health?last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            while piece := connection.recv(65536):
+                received += piece
+            closed = True
+        except ConnectionError:
+            closed = True
+        except TimeoutError:
+            pass
+    # None of the bodies that are asked for holds such a line.
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", received)], closed
+
+
+@pytest.fixture(scope="session")
+def statuses() -> Callable[..., tuple[list[int], bool]]:
+    """Sends bytes to a server: the statuses of its answers until it closes the connection or says no more; and whether it has closed it."""
+    return _statuses

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,13 +22,6 @@ PAGES = {
     "too large": zlib.compress(bytes(256 << 20), 9),
     "no page": zlib.compress(b"{" + b" " * (30 << 20), 9),
 }
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedUpstream]:
-    upstream = ScriptedUpstream()
-    with upstream.run_in_thread():
-        yield upstream
 
 
 def resident_mb(server: LiveServer) -> float:

@@ -36,13 +36,6 @@ PART = b'--b\r\nContent-Disposition: form-data; name="content"; filename="demo-1
 
 
 @pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedUpstream]:
-    upstream = ScriptedUpstream()
-    with upstream.run_in_thread():
-        yield upstream
-
-
-@pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("load") / "store"
 

@@ -5,9 +5,9 @@ Belongs to tests/e2e once nora/http/app.py checks heads by it.
 
 from __future__ import annotations
 
-import re
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -26,22 +26,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
         assert httpx.get(f"{running.url}/simple/").status_code == 200
     assert "Traceback" not in running.log()
     assert "path=/smuggled" not in running.log()
-
-
-def statuses(server: LiveServer, wire: bytes) -> tuple[list[int], bool]:
-    """The answers to these bytes until the server closes the connection or says no more; and whether it has closed it."""
-    received, closed = b"", False
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
-        try:
-            connection.sendall(wire + b"GET /health?last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            while piece := connection.recv(65536):
-                received += piece
-            closed = True
-        except ConnectionError:
-            closed = True
-        except TimeoutError:
-            pass
-    return [int(status) for status in re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", received)], closed
 
 
 # RFC 9110 5.5, RFC 9112 2.2, 5.1, 5.2, 6.1 to 6.3: a body here, a request there.
@@ -68,7 +52,7 @@ TWOFOLD = {
 
 @pytest.mark.parametrize("line", [b"GET /simple/", YANK, b"POST /simple/", b"GET /nowhere"])
 @pytest.mark.parametrize("field", TWOFOLD)
-def test_a_head_that_can_be_read_in_two_ways_is_refused(server: LiveServer, line: bytes, field: str) -> None:
+def test_a_head_that_can_be_read_in_two_ways_is_refused(server: LiveServer, line: bytes, field: str, statuses: Any) -> None:
     # HTTP-13, CWE-444
     answered, closed = statuses(server, line + b" HTTP/1.1\r\nHost: x\r\n" + TWOFOLD[field] + b"\r\n\r\n" + HIDDEN)
     assert closed
@@ -76,7 +60,7 @@ def test_a_head_that_can_be_read_in_two_ways_is_refused(server: LiveServer, line
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r"])
-def test_a_name_of_a_request_hides_no_field_from_the_cache_of_answers(server: LiveServer, end: bytes) -> None:
+def test_a_name_of_a_request_hides_no_field_from_the_cache_of_answers(server: LiveServer, end: bytes, statuses: Any) -> None:
     # HTTP-13, CWE-444: the request is known by its head without that line, and answered without a look at it.
     head = b"GET /simple/ HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\n"
     assert statuses(server, head + b"\r\n") == ([200, 200], True)
@@ -90,12 +74,12 @@ def test_a_name_of_a_request_hides_no_field_from_the_cache_of_answers(server: Li
         assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_request_without_a_host_is_refused(server: LiveServer) -> None:
+def test_a_request_without_a_host_is_refused(server: LiveServer, statuses: Any) -> None:
     # RFC 9112 3.2
     assert statuses(server, b"GET /health HTTP/1.1\r\n\r\n") == ([400], True)
 
 
-def test_http_1_0_has_no_chunks(server: LiveServer) -> None:
+def test_http_1_0_has_no_chunks(server: LiveServer, statuses: Any) -> None:
     # RFC 9112 6.1
     head = YANK + b" HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     assert statuses(server, head + HIDDEN) == ([400], True)
@@ -113,7 +97,7 @@ BAD_CHUNKS = {
 
 
 @pytest.mark.parametrize("chunks", BAD_CHUNKS)
-def test_a_badly_chunked_document_ends_the_connection(server: LiveServer, chunks: str) -> None:
+def test_a_badly_chunked_document_ends_the_connection(server: LiveServer, chunks: str, statuses: Any) -> None:
     # HTTP-13, HTTP-15, RFC 9112 7.1: of a route whose body is read whole before its handler.
     head = YANK + b" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     answered, closed = statuses(server, head + BAD_CHUNKS[chunks] + HIDDEN)
@@ -124,7 +108,9 @@ def test_a_badly_chunked_document_ends_the_connection(server: LiveServer, chunks
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 @pytest.mark.parametrize("start", ["", "/simple", "/simple/demo", "/api/v1/registries", "/health", "/nowhere"])
 @pytest.mark.parametrize("count", [2, 3, 900, 7000])
-def test_no_number_of_final_slashes_makes_a_server_error(server: LiveServer, method: str, start: str, count: int) -> None:
+def test_no_number_of_final_slashes_makes_a_server_error(
+    server: LiveServer, method: str, start: str, count: int, statuses: Any
+) -> None:
     # HTTP-17, CWE-674
     answered, _ = statuses(server, f"{method} {start}{'/' * count} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     assert answered[:1] in ([404], [405])

@@ -21,13 +21,6 @@ SECRET = b"do not tell"
 
 
 @pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedUpstream]:
-    upstream = ScriptedUpstream()
-    with upstream.run_in_thread():
-        yield upstream
-
-
-@pytest.fixture(scope="module")
 def inner() -> Iterator[ScriptedUpstream]:
     """A service of our own network that nobody outside may reach through us."""
     service = ScriptedUpstream()

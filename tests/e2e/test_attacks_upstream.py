@@ -26,13 +26,6 @@ ROOM_MB = 400
 
 
 @pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedUpstream]:
-    upstream = ScriptedUpstream()
-    with upstream.run_in_thread():
-        yield upstream
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("hostile")
     (made / "secret.txt").write_text("do not tell")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -25,25 +25,13 @@ def config(upstream: ScriptedUpstream) -> str:
     return f'[pypi]\nproxy = "{upstream.simple_url}"\n[logging]\naccess = false\n'
 
 
-def download(port: int, path: str) -> tuple[int, str]:
-    """Fetch with as little work as possible; returns length and sha256 of the body."""
-    buffer, known, length = bytearray(1 << 20), hashlib.sha256(), 0
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        received = b""
-        while b"\r\n\r\n" not in received:
-            received += connection.recv(65536)
-        head, _, body = received.partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200"), head
-        known.update(body)
-        length = len(body)
-        while count := connection.recv_into(buffer):
-            known.update(memoryview(buffer)[:count])
-            length += count
-    return length, known.hexdigest()
+def connect(server: LiveServer) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port))
 
 
-def test_fifty_clients_make_one_request_for_a_page_and_one_for_a_file(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+def test_fifty_clients_make_one_request_for_a_page_and_one_for_a_file(
+    tmp_path: Path, upstream: ScriptedUpstream, download: Any
+) -> None:
     # CACHE-6, CACHE-9
     body = Synthetic(50_000_000)
     filename = "demo-1.0-py3-none-any.whl"
@@ -59,7 +47,7 @@ def test_fifty_clients_make_one_request_for_a_page_and_one_for_a_file(tmp_path: 
     with LiveServer(tmp_path / "store", config(upstream)) as server:
         asyncio.run(ask())
         with ThreadPoolExecutor(50) as pool:
-            results = list(pool.map(lambda _: download(server.port, f"/simple/demo/{filename}"), range(50)))
+            results = list(pool.map(lambda _: download(connect(server), f"/simple/demo/{filename}"), range(50)))
         assert set(results) == {(body.size, sha256_of(body))}
         assert upstream.count("/simple/demo/") == 1
         assert upstream.count(f"/files/demo/{filename}") == 1
@@ -67,7 +55,9 @@ def test_fifty_clients_make_one_request_for_a_page_and_one_for_a_file(tmp_path: 
 
 
 @pytest.mark.slow
-def test_memory_stays_bounded_while_eight_clients_fetch_a_gigabyte(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+def test_memory_stays_bounded_while_eight_clients_fetch_a_gigabyte(
+    tmp_path: Path, upstream: ScriptedUpstream, download: Any
+) -> None:
     body = Synthetic(GIGABYTE)
     filename = "demo-1.0-py3-none-any.whl"
     upstream.add_project("demo", {filename: body})
@@ -75,7 +65,7 @@ def test_memory_stays_bounded_while_eight_clients_fetch_a_gigabyte(tmp_path: Pat
     with LiveServer(tmp_path / "store", config(upstream)) as server:
         for _ in ("cold", "warm"):
             with ThreadPoolExecutor(8) as pool:
-                results = list(pool.map(lambda _: download(server.port, f"/simple/demo/{filename}"), range(8)))
+                results = list(pool.map(lambda _: download(connect(server), f"/simple/demo/{filename}"), range(8)))
             assert set(results) == {(GIGABYTE, digest)}
             assert server.peak_memory_mb() < MAX_MEMORY_MB
         assert upstream.count(f"/files/demo/{filename}") == 1
@@ -127,7 +117,7 @@ def test_memory_stays_bounded_during_an_upload_of_two_gigabytes(tmp_path: Path) 
         assert httpx.head(f"{server.url}/simple/huge/{wheel.name}").headers["content-length"] == str(wheel.stat().st_size)
 
 
-def test_a_client_that_leaves_does_not_stop_the_others(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+def test_a_client_that_leaves_does_not_stop_the_others(tmp_path: Path, upstream: ScriptedUpstream, download: Any) -> None:
     # PROXY-19
     body = Synthetic(20_000_000)
     filename = "demo-1.0-py3-none-any.whl"
@@ -139,7 +129,7 @@ def test_a_client_that_leaves_does_not_stop_the_others(tmp_path: Path, upstream:
             leaving.sendall(f"GET /simple/demo/{filename} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             assert leaving.recv(1000).startswith(b"HTTP/1.1 200")
             with ThreadPoolExecutor(1) as pool:
-                staying = pool.submit(download, server.port, f"/simple/demo/{filename}")
+                staying = pool.submit(download, connect(server), f"/simple/demo/{filename}")
                 leaving.close()
                 assert staying.result() == (body.size, sha256_of(body))
         assert upstream.count(f"/files/demo/{filename}") == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import http.client
 import os
 import signal
@@ -92,24 +91,6 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def download(connection: ssl.SSLSocket, path: str) -> tuple[int, str]:
-    """Fetch with as little work as possible; returns length and sha256 of the body."""
-    buffer, known, length = bytearray(1 << 20), hashlib.sha256(), 0
-    with connection:
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        received = b""
-        while b"\r\n\r\n" not in received:
-            received += connection.recv(65536)
-        head, _, body = received.partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200"), head
-        known.update(body)
-        length = len(body)
-        while count := connection.recv_into(buffer):
-            known.update(memoryview(buffer)[:count])
-            length += count
-    return length, known.hexdigest()
-
-
 # Clients
 
 
@@ -172,7 +153,9 @@ def test_a_link_to_provenance_says_https(tmp_path: Path, upstream: ScriptedUpstr
 # Large and growing files
 
 
-def test_a_file_comes_while_it_is_fetched(tmp_path: Path, upstream: ScriptedUpstream, certificate: Certificate) -> None:
+def test_a_file_comes_while_it_is_fetched(
+    tmp_path: Path, upstream: ScriptedUpstream, certificate: Certificate, download: Any
+) -> None:
     body = Synthetic(20_000_000)
     upstream.add_project("demo", {WHEEL: body})
     upstream.add(f"/files/demo/{WHEEL}", Reply(body, pause_seconds=0.002))
@@ -185,7 +168,7 @@ def test_a_file_comes_while_it_is_fetched(tmp_path: Path, upstream: ScriptedUpst
 
 @pytest.mark.slow
 def test_memory_stays_bounded_while_clients_fetch_a_gigabyte_or_do_not_read_it(
-    tmp_path: Path, upstream: ScriptedUpstream, certificate: Certificate
+    tmp_path: Path, upstream: ScriptedUpstream, certificate: Certificate, download: Any
 ) -> None:
     body = Synthetic(GIGABYTE)
     upstream.add_project("demo", {WHEEL: body})
