@@ -25,6 +25,7 @@ from nora.http.body import BodyReader
 from nora.http.dispatch import HOST, Dispatcher
 from nora.http.fast import HeldPages
 from nora.http.forwarded import Network
+from nora.http.limits import RequestLimits
 from nora.http.tokens import token_routes
 from nora.index.index import Index
 from nora.plugins import Plugins
@@ -109,8 +110,9 @@ async def host(settings: Settings, plugins: Plugins, environ: Mapping[str, str])
         tokens = Tokens(store, tasks)
         access = _access(settings, plugins, stack, tokens, audit)
         trusted = tuple(map(network_of, settings.server.trusted_proxies))
-        held = _held_pages(settings, store, trusted)
-        dispatcher = Dispatcher(access, access_log_enabled=settings.logging.access, held=held, trusted=trusted)
+        limits = RequestLimits(settings.server.requests_per_minute) if settings.server.requests_per_minute else None
+        held = _held_pages(settings, store, trusted, limits)
+        dispatcher = Dispatcher(access, access_log_enabled=settings.logging.access, held=held, trusted=trusted, limits=limits)
         readiness = Readiness()
         registries = {configured.name: _registry(configured, settings, plugins, parts) for configured in settings.registries}
         api = [*api_routes(registries).routes, *token_routes(tokens, audit.token if audit else None).routes]
@@ -121,8 +123,8 @@ async def host(settings: Settings, plugins: Plugins, environ: Mapping[str, str])
             readiness,
             body_limit_bytes=read_body.limit_bytes,
         )
-        if limits := {limit.registry: (limit, parts.used[limit.registry]) for limit in cache_limits(settings)}:
-            tasks.spawn(Eviction(store.root, limits, parsers=listing_parsers(settings, plugins)).run(), "eviction")
+        if room := {limit.registry: (limit, parts.used[limit.registry]) for limit in cache_limits(settings)}:
+            tasks.spawn(Eviction(store.root, room, parsers=listing_parsers(settings, plugins)).run(), "eviction")
         yield Host(app, readiness, registries, everything)
 
 
@@ -181,7 +183,7 @@ def _access(settings: Settings, plugins: Plugins, stack: AsyncExitStack, tokens:
     return Access(True, rules, (users, *plugins.authenticators), tokens, told=audit.login if audit else None)
 
 
-def _held_pages(settings: Settings, store: Store, trusted: Sequence[Network]) -> HeldPages | None:
+def _held_pages(settings: Settings, store: Store, trusted: Sequence[Network], limits: RequestLimits | None) -> HeldPages | None:
     max_bytes = settings.server.page_cache_mb * 1024 * 1024
     # Tokens want to know of changes, too.
     wanted = max_bytes > 0 or settings.auth.enabled
@@ -189,7 +191,12 @@ def _held_pages(settings: Settings, store: Store, trusted: Sequence[Network]) ->
     if not max_bytes or not watching or store.changes is None:
         return None
     return HeldPages(
-        max_bytes, store.changes.token, logs=settings.logging.access, secret=settings.auth.enabled, trusted=trusted
+        max_bytes,
+        store.changes.token,
+        logs=settings.logging.access,
+        secret=settings.auth.enabled,
+        trusted=trusted,
+        limits=limits,
     )
 
 

@@ -1,23 +1,16 @@
-"""How often somebody may fail to log in, by the address and by the user name. Does no I/O.
-
-Failures are kept in tables of a fixed size, whatever comes: a few numbers for each address or name, which others may share. Nothing is ever
-pushed out, so no flood of addresses or names makes anybody's failures forgotten. What a flood can do is the opposite, to let
-somebody look as if they had failed who shares all of their numbers with those who did; see :class:`Failures` for how likely that is.
-"""
+"""How often somebody may fail to log in, by the address and by the user name. Does no I/O."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import secrets
-import socket
-import struct
 import time
-from array import array
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from nora.lru import BoundedCache
+from nora.rates import Buckets, place_of
 
 ADDRESS_BURST, ADDRESS_SECONDS = 10, 6.0
 """An address may fail so often at once, and once more each so many seconds."""
@@ -27,50 +20,6 @@ TURNS = ADDRESS_BURST
 """How many logins of one address may be on their way at a time."""
 MAX_HOMES = 4096
 """How many pairs of an address and a user who has logged in there are remembered."""
-NUMBERS = 16384
-PLACES = 4
-
-_FOUR = struct.Struct("<4H")
-_MAPPED = bytes(10) + b"\xff\xff"
-
-
-class Failures:
-    """Failures by key, each key a bucket of ``burst`` that fills by one each ``seconds``.
-
-    A key has :data:`PLACES` of :data:`NUMBERS` numbers, chosen by the key and a secret; each is a time at which the bucket would be full
-    again. The smallest of them counts, and a failure raises none further than it has to.
-
-    - No number is ever less than that of any of its keys alone would be: **a limit holds whatever else is failing**.
-    - While n other keys are at their limit, a key that has not failed is taken to be so, too, with a probability of about (n / 4096)
-      to the power of 4: one in ten million for n = 70, one in 2700 for n = 570. Which keys these are cannot be chosen from outside.
-    """
-
-    __slots__ = ("_burst", "_full_at", "_seconds", "_secret")
-
-    def __init__(self, burst: int, seconds: float) -> None:
-        self._burst, self._seconds = burst, seconds
-        self._secret = secrets.token_bytes(32)
-        self._full_at = array("d", [float("-inf")]) * NUMBERS
-
-    def wait(self, key: bytes, now: float) -> float:
-        """Seconds until the key may fail again; 0.0 if it may now."""
-        return self._wait(min(map(self._full_at.__getitem__, self._places(key))), now)
-
-    def add(self, key: bytes, now: float) -> float:
-        """Count a failure, and say what :meth:`wait` would say now."""
-        places, full_at = self._places(key), self._full_at
-        later = max(min(map(full_at.__getitem__, places)), now) + self._seconds
-        for place in places:
-            if full_at[place] < later:
-                full_at[place] = later
-        return self._wait(later, now)
-
-    def _wait(self, full_at: float, now: float) -> float:
-        return max(full_at - now - (self._burst - 1) * self._seconds, 0.0)
-
-    def _places(self, key: bytes) -> tuple[int, int, int, int]:
-        first, second, third, fourth = _FOUR.unpack(hashlib.blake2b(key, key=self._secret, digest_size=8).digest())
-        return first % NUMBERS, second % NUMBERS, third % NUMBERS, fourth % NUMBERS
 
 
 class LoginLimits:
@@ -84,8 +33,8 @@ class LoginLimits:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._addresses = Failures(ADDRESS_BURST, ADDRESS_SECONDS)
-        self._users = Failures(USER_BURST, USER_SECONDS)
+        self._addresses = Buckets(ADDRESS_BURST, ADDRESS_SECONDS)
+        self._users = Buckets(USER_BURST, USER_SECONDS)
         self._limited_until = float("-inf")
         self._secret = secrets.token_bytes(32)
         self._at_home: BoundedCache[bytes, None] = BoundedCache(MAX_HOMES)
@@ -146,21 +95,6 @@ class LoginLimits:
 
     def _home(self, place: bytes, name: bytes) -> bytes:
         return hashlib.blake2b(b"%d:%b%b" % (len(place), place, name), key=self._secret, digest_size=16).digest()
-
-
-def place_of(address: str) -> bytes:
-    """What is counted as one address. What is none counts as what it says.
-
-    >>> place_of("2001:db8:1:2:3::4") == place_of("2001:db8:1:2::"), place_of("::ffff:192.0.2.1") == place_of("192.0.2.1")
-    (True, True)
-    """
-    try:
-        if ":" not in address:
-            return socket.inet_pton(socket.AF_INET, address)
-        packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
-    except (OSError, ValueError):
-        return b"?" + _name(address)
-    return packed[12:] if packed.startswith(_MAPPED) else packed[:8]
 
 
 def _name(text: str) -> bytes:

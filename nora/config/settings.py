@@ -35,6 +35,9 @@ WorkerCount = Annotated[int, msgspec.Meta(extra={"words": {"auto": _cpu_count}})
 """A number of processes; a configuration may also say "auto" for one per processor."""
 
 
+MAX_REQUESTS_PER_MINUTE = 10_000_000
+
+
 class ServerSettings(Table, frozen=True, kw_only=True):
     """``[server]``.
 
@@ -46,6 +49,7 @@ class ServerSettings(Table, frozen=True, kw_only=True):
         body_limit_mb: Largest request body, in units of 1024 * 1024 bytes.
         shutdown_timeout: Seconds that requests in flight are given at stop.
         trusted_proxies: Addresses and networks of proxies whose X-Forwarded-For is believed.
+        requests_per_minute: Requests of one address that each process answers in a minute; 0 is any number.
         page_cache_mb: Memory of each process for prepared answers, in units of 1024 * 1024 bytes; 0 turns that cache off.
         tls_cert: PEM file with the server's certificate and those between it and its authority, absolute once loaded; "" is HTTP.
         tls_key: PEM file with the key of that certificate, absolute once loaded; set if and only if ``tls_cert`` is.
@@ -58,6 +62,7 @@ class ServerSettings(Table, frozen=True, kw_only=True):
     body_limit_mb: int = 2048
     shutdown_timeout: int = 30
     trusted_proxies: tuple[str, ...] = ()
+    requests_per_minute: int = 0
     page_cache_mb: int = 64
     tls_cert: str = ""
     tls_key: str = ""
@@ -79,6 +84,8 @@ class ServerSettings(Table, frozen=True, kw_only=True):
         for text in self.trusted_proxies:
             if problem := network_problem(text):
                 yield "trusted_proxies", problem
+        if not 0 <= self.requests_per_minute <= MAX_REQUESTS_PER_MINUTE:
+            yield "requests_per_minute", f"must be from 0 to {MAX_REQUESTS_PER_MINUTE}; 0 sets no limit"
         if self.page_cache_mb < 0:
             yield "page_cache_mb", "must be 0 or more; 0 turns the cache off"
         if self.tls_cert and not self.tls_key:

@@ -21,6 +21,7 @@ from nora.api.routes import Handler, Route
 from nora.config.errors import ConfigurationError
 from nora.http.answers import response_answer
 from nora.http.dispatch import Dispatcher
+from nora.http.forwarded import client_scheme
 from nora.http.strict import head_problem
 from nora.http.wire import Outgoing
 
@@ -57,6 +58,12 @@ class CheckedRequest(Request):
         if not stands_in and (problem := head_problem(kwargs["head"])):
             raise BadRequest(problem)
         super().__init__(b"/" if stands_in else url_bytes, *args, **kwargs)
+
+    @property
+    def scheme(self) -> str:
+        """How the client has asked, "http" or "https": behind a trusted proxy that says so, the way from there to here does not count."""
+        said = client_scheme(self.ip, self.headers.getall("x-forwarded-proto", ()), self.app.ctx.trusted)
+        return said or str(super().scheme)
 
 
 class FlatRouter(Router):
@@ -114,6 +121,7 @@ def build_app(mounts: Iterable[Mount], dispatcher: Dispatcher, readiness: Readin
         }
     )
     app.ctx.held_pages = dispatcher.held
+    app.ctx.trusted = dispatcher.trusted
     mounts = list(mounts)
     if problems := shadowed(mounts):
         raise ConfigurationError(problems)

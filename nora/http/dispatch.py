@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import secrets
 import time
@@ -14,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 from sanic.request import Request
 
 from nora import metrics
-from nora.api import Actor, Content, Forbidden, NotFound, Right, TooLarge
+from nora.api import Actor, Content, Forbidden, NotFound, Right, TooLarge, TooManyRequests
 from nora.api.routes import Handler, Route
 from nora.auth.access import Access
 from nora.context import Reliance, RequestContext, current_request
@@ -24,6 +25,7 @@ from nora.http.errors import error_answer
 from nora.http.fast import HeldPages
 from nora.http.forwarded import Network, client_address
 from nora.http.heads import REQUEST_ID
+from nora.http.limits import PROBES, RequestLimits
 from nora.http.log import log_answer
 from nora.http.wire import Outgoing, is_head
 
@@ -40,13 +42,19 @@ class Dispatcher:
     """Wraps handlers, so that what must never be forgotten is done for all of them.
 
     ``held`` gets the answers that can be given again; ``None`` if there is to be no such cache. ``trusted`` are the proxies whose word
-    on the client's address counts.
+    on the client's address counts. ``limits`` are asked before anything else is.
     """
 
     def __init__(
-        self, access: Access, *, access_log_enabled: bool, held: HeldPages | None = None, trusted: Sequence[Network] = ()
+        self,
+        access: Access,
+        *,
+        access_log_enabled: bool,
+        held: HeldPages | None = None,
+        trusted: Sequence[Network] = (),
+        limits: RequestLimits | None = None,
     ) -> None:
-        self._access, self._trusted = access, trusted
+        self._access, self.trusted, self._limits = access, trusted, limits
         self._logs = access_log_enabled
         self.held = held
 
@@ -67,9 +75,11 @@ class Dispatcher:
         """Do ``work`` for a request and see its answer off, whatever happens."""
         started = time.perf_counter()
         request_id = _request_id(request)
-        client = client_address(request.ip, request.headers.getall("x-forwarded-for", []), self._trusted)
+        client = client_address(request.ip, request.headers.getall("x-forwarded-for", []), self.trusted)
         token = current_request.set(RequestContext(request_id, address=client))
         try:
+            if self._limits is not None and request.path not in PROBES and (wait := self._limits.take(client)):
+                raise TooManyRequests("too many requests from this address; wait", math.ceil(wait))
             outgoing = await work()
         except asyncio.CancelledError:
             raise

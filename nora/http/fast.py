@@ -26,6 +26,7 @@ from nora.context import Standing
 from nora.http.bodies import MAX_BODY_BYTES, Bodies, send
 from nora.http.forwarded import Network, forwarded_address, is_trusted
 from nora.http.heads import ID_FIELD, Sightings, is_repeatable, without_id
+from nora.http.limits import RequestLimits
 from nora.http.log import Lines, Told
 from nora.http.wire import BODILESS, Outgoing, lasting_end, start_bytes
 
@@ -65,7 +66,8 @@ class Prepared:
     admitted: Callable[[], bool]
     tally: Tally
     told: Told
-    forwarded: str | None
+    client: str
+    """Where the request comes from, if a proxy says so; "" is from where the connection does."""
 
 
 class HeldPages:
@@ -77,6 +79,8 @@ class HeldPages:
         token: The store's :meth:`nora.store.protocol.ChangeMark.token`.
         logs: Whether each answer gets a line in the access log.
         secret: Whether heads hold credentials. Then they are not kept as they are.
+        trusted: Proxies whose word on the client's address counts.
+        limits: What is over them goes the usual way, which says so.
     """
 
     def __init__(
@@ -87,9 +91,11 @@ class HeldPages:
         logs: bool,
         secret: bool,
         trusted: Sequence[Network] = (),
+        limits: RequestLimits | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._max_bytes, self._token, self._trusted, self._clock = max_bytes, token, trusted, clock
+        self._limits = limits
         self._lines = Lines() if logs else None
         self._key = secrets.token_bytes(32) if secret else b""
         self._entries: OrderedDict[bytes, Prepared] = OrderedDict()
@@ -111,12 +117,12 @@ class HeldPages:
     def serve(self, data: bytes, protocol: Any) -> bool:
         """Answer a request on an idle connection, given what has arrived; ``False`` if it must go the usual way."""
         started = time.perf_counter() if self._lines is not None else 0.0
-        key = data if not self._key else self._digest(data)
+        key = self._key_of(data, protocol.proxied)
         prepared, request_id = self._entries.get(key), b""
         if prepared is None:
             if (split := without_id(data)) is None:
                 return False
-            key, request_id = split if not self._key else (self._digest(split[0]), split[1])
+            key, request_id = self._key_of(split[0], protocol.proxied), split[1]
             if (prepared := self._entries.get(key)) is None:
                 return False
         now, standing = self._clock(), prepared.standing
@@ -133,6 +139,9 @@ class HeldPages:
         if not prepared.admitted():
             self._discard(key)
             return False
+        client = prepared.client or protocol.conn_info.client_ip
+        if self._limits is not None and self._limits.take(client):
+            return False
         self._entries.move_to_end(key)
         request_id = request_id or b"%016x" % random.getrandbits(64)
         head = b"%b%b%b%b" % (prepared.start, request_id, prepared.middle, lasting_end(now))
@@ -141,9 +150,6 @@ class HeldPages:
         if self._flushing is None:
             self._flushing = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
         if self._lines is not None:
-            client = protocol.conn_info.client_ip
-            if prepared.forwarded is not None and is_trusted(client, self._trusted):
-                client = prepared.forwarded
             self._lines.write(prepared.told, time.perf_counter() - started, client, request_id.decode())
         return True
 
@@ -185,13 +191,17 @@ class HeldPages:
         kind = (registry, request.method, outgoing.status)
         if (tally := self._tallies.get(kind)) is None:
             tally = self._tallies[kind] = Tally(*kind)
-        key = head if not self._key else self._digest(head)
+        proxied = self.is_proxy(request.ip)
+        key = self._key_of(head, proxied)
         weight = len(key) + len(start) + len(middle) + ENTRY_BYTES
         told = Told(request.method, request.path, outgoing.status, len(body), registry, actor)
-        # The same head says the same of its client, if it comes from somebody who may say so.
-        named = request.headers.getall("x-forwarded-for", []) if self._trusted else ()
-        forwarded = forwarded_address(named, self._trusted)
-        self._put(key, Prepared(start, middle, body, weight, standing, admitted, tally, told, forwarded))
+        named = request.headers.getall("x-forwarded-for", []) if proxied else ()
+        client = forwarded_address(named, self._trusted) or ""
+        self._put(key, Prepared(start, middle, body, weight, standing, admitted, tally, told, client))
+
+    def is_proxy(self, peer: str) -> bool:
+        """Whether what a connection from this address says of its clients is believed."""
+        return is_trusted(peer, self._trusted)
 
     def flush(self) -> None:
         """Bring the metrics up to date."""
@@ -224,5 +234,8 @@ class HeldPages:
             self._weights -= prepared.weight
             self._bodies.remove(prepared.body)
 
-    def _digest(self, head: bytes) -> bytes:
-        return hashlib.blake2b(head, key=self._key, digest_size=32).digest()
+    def _key_of(self, head: bytes, proxied: bool) -> bytes:
+        if proxied:
+            # It may mean another client and another scheme than the same head does that somebody makes up.
+            head = b"proxied " + head
+        return hashlib.blake2b(head, key=self._key, digest_size=32).digest() if self._key else head

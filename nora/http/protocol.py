@@ -30,14 +30,17 @@ class HeldProtocol(PatientProtocol):
 
     To Sanic the connection is idle when such an answer is written, but a slow client may not have read it for long: as long as
     it reads, neither idleness nor a stop cuts it off.
+
+    Attributes:
+        proxied: Whether the connection comes from a trusted proxy.
     """
 
-    __slots__ = ("_begun", "_channel", "_held", "_left", "_plain")
+    __slots__ = ("_begun", "_channel", "_held", "_left", "_plain", "proxied")
 
     def __init__(self, **parts: Any) -> None:
         super().__init__(**parts)
         self._held: HeldPages = self.app.ctx.held_pages
-        self._begun = self._plain = False
+        self._begun = self._plain = self.proxied = False
         self._left = 0
         self._channel: socket.socket | None = None
 
@@ -45,6 +48,7 @@ class HeldProtocol(PatientProtocol):
         """See :class:`asyncio.Protocol`."""
         super().connection_made(transport)  # type: ignore[no-untyped-call]
         self._plain = not is_secure(transport)
+        self.proxied = self.conn_info is not None and self._held.is_proxy(self.conn_info.client_ip)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See :class:`asyncio.Protocol`."""

@@ -555,3 +555,43 @@ def test_no_answer_is_lost_or_wrong_under_load_and_changes(tmp_path: Path) -> No
             thread.join()
         assert problems == []
         assert hits(server, at_least=answered[0] // 3) > answered[0] // 3
+
+
+# Behind proxies
+
+
+@pytest.fixture
+def proxied(tmp_path: Path) -> Iterator[LiveServer]:
+    """A server that believes what comes from 127.0.0.1."""
+    with LiveServer(tmp_path / "store", '[server]\ntrusted_proxies = ["127.0.0.1"]\n[pypi]\nproxy = ""\n') as server:
+        upload(server, "1.0")
+        yield server
+
+
+def answers_from(address: str, url: str) -> list[httpx.Response]:
+    """Four answers, asked for from an address of this machine's, always with the same head."""
+    with httpx.Client(transport=httpx.HTTPTransport(local_address=address), trust_env=False) as client:
+        fields = {"x-forwarded-proto": "https", "x-forwarded-for": "192.0.2.7"}
+        return [client.get(url, headers=fields) for _ in range(4)]
+
+
+@pytest.mark.parametrize("trusted_first", [True, False])
+def test_addresses_in_pages_have_the_scheme_that_a_trusted_proxy_tells(proxied: LiveServer, trusted_first: bool) -> None:
+    asked = [("127.0.0.1", {"https"}), ("127.0.0.2", {"http"})]
+    for address, expected in asked if trusted_first else reversed(asked):
+        pages = [answer.json() for answer in answers_from(address, f"{proxied.url}/pypi/demo/json")]
+        assert {page["urls"][0]["url"].partition(":")[0] for page in pages} == expected
+
+
+@pytest.mark.parametrize("trusted_first", [True, False])
+def test_what_a_proxy_says_of_its_client_is_not_believed_of_others_with_the_same_head(
+    proxied: LiveServer, trusted_first: bool
+) -> None:
+    asked = [("127.0.0.1", "192.0.2.7"), ("127.0.0.2", "127.0.0.2")]
+    for address, _ in asked if trusted_first else reversed(asked):
+        assert {answer.status_code for answer in answers_from(address, f"{proxied.url}/simple/demo/")} == {200}
+    assert hits(proxied, at_least=4) >= 4
+    proxied.stop()
+    clients = [line.partition(" client=")[2].split()[0] for line in proxied.log().splitlines() if "path=/simple/demo/ " in line]
+    expected = [client for _, client in (asked if trusted_first else reversed(asked)) for _ in range(4)]
+    assert clients == expected

@@ -26,6 +26,7 @@ SHARED = {
     "context": {"api", "rights"},
     "rights": {"api"},
     "lru": set(),
+    "rates": set(),
     "tasks": set(),
     "threads": set(),
     "metrics": set(),
@@ -34,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     **SHARED,
     "logs": {"context"},  # each line names the request that it was written for
     "api": set(),
-    "auth": {"api", "clock", "lru", "rights", "tasks", "store.protocol"},  # tokens are kept in the store
+    "auth": {"api", "clock", "lru", "rates", "rights", "tasks", "store.protocol"},  # tokens are kept in the store
     "audit": {"api", "clock", "context", "tasks"},
     "config": {"api", "rights"},
     "plugins": {"api"},
@@ -49,6 +50,7 @@ ALLOWED: dict[str, set[str]] = {
         "context",
         "logs",
         "metrics",
+        "rates",
         "rights",
         "auth.access",
         "auth.record",
@@ -111,7 +113,7 @@ LAYERS = (
     {"compose"},
     {"verify", "room"},
     {"http", "audit", "auth", "registry", "upstream", "index", "store", "config", "plugins", "logs"},
-    {"clock", "context", "lru", "rights", "tasks", "threads", "metrics"},
+    {"clock", "context", "lru", "rates", "rights", "tasks", "threads", "metrics"},
     {"api"},
 )
 

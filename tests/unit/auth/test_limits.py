@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import sys
 import tracemalloc
-from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nora.auth import limits as module
-from nora.auth.limits import (
-    ADDRESS_BURST,
-    ADDRESS_SECONDS,
-    NUMBERS,
-    TURNS,
-    USER_BURST,
-    USER_SECONDS,
-    Failures,
-    LoginLimits,
-)
+from nora.auth.limits import ADDRESS_BURST, ADDRESS_SECONDS, TURNS, USER_BURST, USER_SECONDS, LoginLimits
+from nora.rates import Buckets
 
 HERE, THERE = "192.0.2.1", "198.51.100.7"
 
@@ -224,45 +214,6 @@ def test_no_flood_of_addresses_or_names_makes_a_failure_forgotten(limits: LoginL
     assert limits.check(THERE, "bob") >= 2.0
 
 
-def test_a_key_never_has_fewer_failures_than_it_had(clock: Clock) -> None:
-    failures, chance = Failures(10, 6.0), random.Random(1)
-    alone: dict[bytes, float] = {}
-    for _ in range(60_000):
-        key = b"%d" % chance.randrange(5000)
-        clock.now += 0.01
-        failures.add(key, clock.now)
-        alone[key] = max(alone.get(key, 0.0), clock.now) + 6.0
-    assert all(failures.wait(key, clock.now) >= full_at - clock.now - 54 for key, full_at in alone.items())
-
-
-def test_hundreds_at_their_limit_do_not_limit_others(clock: Clock) -> None:
-    failures = Failures(10, 6.0)
-    for number in range(570):
-        for _ in range(10):
-            failures.add(b"bad%d" % number, clock.now)
-    others = [failures.wait(b"good%d" % number, clock.now) for number in range(10_000)]
-    # 4 are expected; 30 has a probability of 1e-16.
-    assert sum(wait > 0 for wait in others) < 30
-
-
-def test_thousands_with_a_few_failures_each_do_not_limit_one_another(clock: Clock) -> None:
-    failures = Failures(10, 6.0)
-    for number in [*range(2000)] * 3:
-        failures.add(b"%d" % number, clock.now)
-    assert sum(failures.wait(b"%d" % number, clock.now) > 0 for number in range(4000)) == 0
-
-
-def test_which_numbers_are_shared_is_another_in_each_process() -> None:
-    assert Failures(10, 6.0)._places(b"a") != Failures(10, 6.0)._places(b"a")
-
-
-def test_all_numbers_are_used_alike() -> None:
-    failures = Failures(10, 6.0)
-    used = Counter(place for number in range(80_000) for place in failures._places(b"%d" % number))
-    assert set(used) == set(range(NUMBERS))
-    assert max(used.values()) < 60, "20 on average"
-
-
 def test_memory_does_not_grow(limits: LoginLimits) -> None:
     def flood(start: int) -> None:
         for number in range(start, start + 20_000):
@@ -282,7 +233,7 @@ def test_memory_does_not_grow(limits: LoginLimits) -> None:
 
 def test_no_name_and_no_address_is_kept(limits: LoginLimits) -> None:
     fail(limits, HERE, "alice", 10)
-    shown = repr([*vars(limits).values(), *(getattr(limits._users, name) for name in Failures.__slots__)])
+    shown = repr([*vars(limits).values(), *(getattr(limits._users, name) for name in Buckets.__slots__)])
     assert "alice" not in shown
     assert HERE not in shown
     assert b"alice" not in limits._users._full_at.tobytes()

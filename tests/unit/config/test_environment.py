@@ -23,6 +23,7 @@ Problems = Callable[..., list[str]]
         ("NORA_BODY_LIMIT_MB", "7", "server", "body_limit_mb", 7),
         ("NORA_SHUTDOWN_TIMEOUT", "0", "server", "shutdown_timeout", 0),
         ("NORA_TRUSTED_PROXIES", "10.0.0.0/8, ::1", "server", "trusted_proxies", ("10.0.0.0/8", "::1")),
+        ("NORA_REQUESTS_PER_MINUTE", "600", "server", "requests_per_minute", 600),
         ("NORA_PAGE_CACHE_MB", "0", "server", "page_cache_mb", 0),
         ("NORA_STORAGE_PATH", "/srv/nora", "storage", "path", "/srv/nora"),
         ("NORA_AUTH_ALLOW_UNAUTHENTICATED_WRITES", "true", "auth", "allow_unauthenticated_writes", True),

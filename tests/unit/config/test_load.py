@@ -202,6 +202,8 @@ def test_wrong_types_are_refused(problems: Problems, toml: str, problem: str) ->
         ("body_limit_mb = 0", "body_limit_mb: must be 1 or more"),
         ("workers = 0", 'workers: must be 1 or more, or "auto"'),
         ("shutdown_timeout = -1", "shutdown_timeout: must be 0 or more seconds"),
+        ("requests_per_minute = -1", "requests_per_minute: must be from 0 to 10000000; 0 sets no limit"),
+        ("requests_per_minute = 10000001", "requests_per_minute: must be from 0 to 10000000; 0 sets no limit"),
         ("page_cache_mb = -1", "page_cache_mb: must be 0 or more; 0 turns the cache off"),
         ("host = ''", "host: '' is not an address or host name; a port goes into port"),
         ("host = '127.0.0.1:80'", "host: '127.0.0.1:80' is not an address or host name; a port goes into port"),
