@@ -116,7 +116,7 @@ class _Proven:
     Attributes:
         names: Of nothing but ASCII letters, digits and ``_.+!-``.
         links: Not empty, and clean as :meth:`Links.resolve_clean` wants them.
-        digests: Where there is a single sha256, it is one.
+        digests: A single one, which is a sha256; of announced metadata, too.
         times: As the standard writes them, if there are any.
     """
 
@@ -128,12 +128,12 @@ class _Proven:
     @classmethod
     def of(cls, batch: Sequence[Entry]) -> _Proven:
         links = [entry.url for entry in batch]
-        digests = [digest for entry in batch if (digest := _lone_sha256(entry.hashes))]
-        digests += [digest for entry in batch if (digest := _lone_sha256(entry.core_metadata))]
+        hashes = [entry.hashes for entry in batch if entry.hashes is not None]
+        announced = [said for entry in batch if type(said := entry.core_metadata) is dict]
         return cls(
             names=_all_of(_PLAIN, [entry.filename for entry in batch]),
             links="" not in links and _all_of(CLEAN_IN_LINKS, links),
-            digests=_all_of(_HEX, digests),
+            digests=len(hashes) == len(batch) and _are_lone_sha256(hashes + announced),
             times=_are_times([entry.upload_time for entry in batch if entry.upload_time is not None]),
         )
 
@@ -144,10 +144,13 @@ def _all_of(characters: bytes, texts: list[str]) -> bool:
     return joined.isascii() and not joined.encode().translate(None, characters)
 
 
-def _lone_sha256(digests: Any) -> str:
-    """The text that stands for a sha256 and has its length, if there is no other digest; else ""."""
-    digest = digests.get("sha256", "") if type(digests) is dict and len(digests) == 1 else ""
-    return digest if len(digest) == 64 else ""
+def _are_lone_sha256(said: Sequence[dict[str, str]]) -> bool:
+    try:
+        # Each has this name, so each has no other one if there are as many names as digests.
+        texts = [digests["sha256"] for digests in said]
+    except KeyError:
+        return False
+    return sum(map(len, said)) == len(said) and {*map(len, texts)} <= {64} and _all_of(_HEX, texts)
 
 
 def _are_times(texts: list[str]) -> bool:
@@ -196,7 +199,7 @@ def _files(batch: Sequence[Entry], proven: _Proven, links: Links, versions: _Ver
             extra["provenance"] = None
         metadata = entry.core_metadata
         if type(metadata) is dict and not entry.provenance and entry.gpg_sig is None:
-            digests = metadata if proven.digests and _lone_sha256(metadata) else clean_digests(metadata)
+            digests = metadata if proven.digests else clean_digests(metadata)
             sidecars = {METADATA: Sidecar(digests=digests, url=url + METADATA if proven.links else beside(url, METADATA))}
         else:
             sidecars, refused = announced_sidecars(entry.announcements(), url)
@@ -205,7 +208,7 @@ def _files(batch: Sequence[Entry], proven: _Proven, links: Links, versions: _Ver
             name=name,
             version=versions.of(name),
             size=size if size is None or 0 <= size <= LARGEST_SIZE else None,
-            digests=hashes if hashes and proven.digests and _lone_sha256(hashes) else clean_digests(hashes),
+            digests=hashes if hashes and proven.digests else clean_digests(hashes),
             published=published if proven.times or published is None else clean_time(published),
             yanked=entry.yanked or False,  # YANK-4: "" is false
             url=url,
