@@ -25,13 +25,16 @@ from nora.api import Actor
 from nora.context import Standing
 from nora.http.bodies import MAX_BODY_BYTES, Bodies, send
 from nora.http.forwarded import Network, forwarded_address, is_trusted
-from nora.http.heads import ID_FIELD, Sightings, is_repeatable, without_id
+from nora.http.heads import ID_FIELD, Sightings, is_repeatable, is_secure, without_id
 from nora.http.limits import RequestLimits
 from nora.http.log import Lines, Told
 from nora.http.wire import BODILESS, Outgoing, lasting_end, start_bytes
 
 ENTRY_BYTES = 1024
 """What an entry takes besides its head, its body and the key; rounded up."""
+PROXIED, SECURE = b"proxied ", b"secure "
+MAX_SECURE_BODY_BYTES = 512 * 1024
+"""Of an answer that is encrypted, which each slow client has a copy of its own of: larger ones go out the usual way, in pieces."""
 FLUSH_SECONDS = 1.0
 """How long answers may be missing in the metrics."""
 
@@ -117,12 +120,12 @@ class HeldPages:
     def serve(self, data: bytes, protocol: Any) -> bool:
         """Answer a request on an idle connection, given what has arrived; ``False`` if it must go the usual way."""
         started = time.perf_counter() if self._lines is not None else 0.0
-        key = self._key_of(data, protocol.proxied)
+        key = self._key_of(data, protocol.origin)
         prepared, request_id = self._entries.get(key), b""
         if prepared is None:
             if (split := without_id(data)) is None:
                 return False
-            key, request_id = self._key_of(split[0], protocol.proxied), split[1]
+            key, request_id = self._key_of(split[0], protocol.origin), split[1]
             if (prepared := self._entries.get(key)) is None:
                 return False
         now, standing = self._clock(), prepared.standing
@@ -181,7 +184,8 @@ class HeldPages:
                 return
         bodiless = outgoing.head_only or outgoing.status in BODILESS
         body = b"" if bodiless else outgoing.whole()
-        if body is None or len(body) > MAX_BODY_BYTES:
+        origin = self.origin(request.ip, request.transport)
+        if body is None or len(body) > (MAX_SECURE_BODY_BYTES if SECURE in origin else MAX_BODY_BYTES):
             return
         *fields, (name, _) = outgoing.fields
         assert name == "x-request-id"
@@ -191,17 +195,16 @@ class HeldPages:
         kind = (registry, request.method, outgoing.status)
         if (tally := self._tallies.get(kind)) is None:
             tally = self._tallies[kind] = Tally(*kind)
-        proxied = self.is_proxy(request.ip)
-        key = self._key_of(head, proxied)
+        key = self._key_of(head, origin)
         weight = len(key) + len(start) + len(middle) + ENTRY_BYTES
         told = Told(request.method, request.path, outgoing.status, len(body), registry, actor)
-        named = request.headers.getall("x-forwarded-for", []) if proxied else ()
+        named = request.headers.getall("x-forwarded-for", []) if PROXIED in origin else ()
         client = forwarded_address(named, self._trusted) or ""
         self._put(key, Prepared(start, middle, body, weight, standing, admitted, tally, told, client))
 
-    def is_proxy(self, peer: str) -> bool:
-        """Whether what a connection from this address says of its clients is believed."""
-        return is_trusted(peer, self._trusted)
+    def origin(self, peer: str, transport: Any) -> bytes:
+        """What the same head may mean something else by: whether a trusted proxy sends it, and whether it was encrypted."""
+        return (PROXIED if is_trusted(peer, self._trusted) else b"") + (SECURE if is_secure(transport) else b"")
 
     def flush(self) -> None:
         """Bring the metrics up to date."""
@@ -234,8 +237,7 @@ class HeldPages:
             self._weights -= prepared.weight
             self._bodies.remove(prepared.body)
 
-    def _key_of(self, head: bytes, proxied: bool) -> bytes:
-        if proxied:
-            # It may mean another client and another scheme than the same head does that somebody makes up.
-            head = b"proxied " + head
+    def _key_of(self, head: bytes, origin: bytes) -> bytes:
+        if origin:
+            head = origin + head  # no method begins so
         return hashlib.blake2b(head, key=self._key, digest_size=32).digest() if self._key else head

@@ -55,12 +55,11 @@ def is_repeatable(request: Request, head: bytes) -> bool:
         and stream.keep_alive
         and not stream.request_body
         and not any(name in request.headers for name in NEVER)
-        and not is_secure(request.transport)
     )
 
 
 def is_secure(transport: Any) -> bool:
-    """Whether a connection is encrypted. What a page says may depend on that, so those are not served from here."""
+    """Whether a connection is encrypted."""
     return transport.get_extra_info("sslcontext") is not None
 
 

@@ -32,23 +32,22 @@ class HeldProtocol(PatientProtocol):
     it reads, neither idleness nor a stop cuts it off.
 
     Attributes:
-        proxied: Whether the connection comes from a trusted proxy.
+        origin: See :meth:`nora.http.fast.HeldPages.origin`, which stays the same as long as the connection lasts.
     """
 
-    __slots__ = ("_begun", "_channel", "_held", "_left", "_plain", "proxied")
+    __slots__ = ("_begun", "_channel", "_held", "_left", "origin")
 
     def __init__(self, **parts: Any) -> None:
         super().__init__(**parts)
         self._held: HeldPages = self.app.ctx.held_pages
-        self._begun = self._plain = self.proxied = False
+        self._begun, self.origin = False, b""
         self._left = 0
         self._channel: socket.socket | None = None
 
     def connection_made(self, transport: Any) -> None:
         """See :class:`asyncio.Protocol`."""
         super().connection_made(transport)  # type: ignore[no-untyped-call]
-        self._plain = not is_secure(transport)
-        self.proxied = self.conn_info is not None and self._held.is_proxy(self.conn_info.client_ip)
+        self.origin = self._held.origin(self.conn_info.client_ip if self.conn_info is not None else "", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See :class:`asyncio.Protocol`."""
@@ -61,7 +60,7 @@ class HeldProtocol(PatientProtocol):
 
         It has a descriptor of its own, so it never writes to a connection that was accepted after this one was closed.
         """
-        if self._channel is None and self.transport is not None:
+        if self._channel is None and self.transport is not None and not is_secure(self.transport):
             shown = self.transport.get_extra_info("socket")
             with contextlib.suppress(OSError):
                 self._channel = socket.socket(shown.family, socket.SOCK_STREAM, 0, os.dup(shown.fileno()))
@@ -78,7 +77,6 @@ class HeldProtocol(PatientProtocol):
         if (
             # Between requests: the one before is over, and Sanic waits for the first byte of the next, or has not begun to.
             (not self._begun if http is None else http.request is None)
-            and self._plain
             and transport is not None
             and not self.recv_buffer
             and len(data) <= MAX_HEAD_BYTES

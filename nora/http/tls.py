@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, cast
 
@@ -181,6 +181,11 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
                 return
             view = view[written:]
             self._flush()
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """See :class:`asyncio.WriteTransport`."""
+        for data in list_of_data:  # not joined, which would be one more copy
+            self.write(data)
 
     def is_closing(self) -> bool:
         """See :class:`asyncio.BaseTransport`."""

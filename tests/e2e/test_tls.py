@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import http.client
 import os
+import re
 import signal
 import socket
 import ssl
@@ -139,6 +140,47 @@ def test_pages_keep_relative_links_and_the_json_api_says_https(tmp_path: Path, c
         log = server.log()
         assert f"url=https://127.0.0.1:{server.port}/ " in log
         assert f"path=/simple/demo/{name} status=206" in log
+
+
+def test_a_page_that_is_asked_for_again_is_the_same_and_comes_whole_to_who_reads_slowly(
+    tmp_path: Path, upstream: ScriptedUpstream, certificate: Certificate
+) -> None:
+    """By the cache of prepared answers, which encrypted connections use, too."""
+    wheel = make_wheel("demo", "1.0")[1]
+    upstream.add_project("demo", {f"demo-1.{number}-py3-none-any.whl": wheel for number in range(1200)})
+    config = f'[pypi]\nproxy = "{upstream.simple_url}"\nmetadata_ttl = 3600\n'
+    request = b"GET /simple/demo/ HTTP/1.1\r\nHost: x\r\nAccept: application/vnd.pypi.simple.v1+json\r\n\r\n"
+    of_the_moment = re.compile(rb"\r\n(?:date|x-request-id): [^\r]+")
+
+    def answer(connection: ssl.SSLSocket) -> bytes:
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += connection.recv(1000)
+        head, _, body = received.partition(b"\r\n\r\n")
+        length = int(re.search(rb"content-length: ([0-9]+)", head)[1])  # type: ignore[index]
+        while len(body) < length:
+            body += connection.recv(1000)
+        return of_the_moment.sub(b"", head) + body
+
+    with certificate.server(tmp_path / "store", config) as server, certificate.client(server) as client:
+        with certificate.connect(server) as connection:
+            answers = []
+            for _ in range(6):
+                connection.sendall(request)
+                answers.append(answer(connection))
+        assert len(set(answers)) == 1
+        assert 200_000 < len(answers[0]) < 512 * 1024
+        slow = socket.socket()
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", server.port))
+        with certificate.trust.wrap_socket(slow, server_hostname="127.0.0.1") as connection:
+            # Nothing is read until others were answered.
+            connection.sendall(request)
+            assert {client.get("/simple/demo/").status_code for _ in range(20)} == {200}
+            assert answer(connection) == answers[0]
+        hits = re.search(r"^nora_page_cache_hits_total\{.*\} ([0-9.]+)$", client.get("/metrics").text, re.MULTILINE)
+        assert hits is not None
+        assert float(hits[1]) >= 5
 
 
 def test_a_link_to_provenance_says_https(tmp_path: Path, upstream: ScriptedUpstream, certificate: Certificate) -> None:
