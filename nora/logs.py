@@ -140,7 +140,13 @@ def configure(level: str, form: str) -> None:
     root.setLevel(level.upper())
     # Sanic's own words are about its own machinery; ours tell what happened.
     logging.getLogger("sanic").setLevel(logging.WARNING)
+    logging.getLogger("sanic.error").addFilter(_is_an_error)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def _is_an_error(record: logging.LogRecord) -> bool:
+    # RFC 9110 9.3.1: a GET may have a body, which means nothing. Sanic writes an error for each, as many as somebody wants to send.
+    return not str(record.msg).endswith(" body not consumed.")
 
 
 def _json_value(value: Any) -> Any:

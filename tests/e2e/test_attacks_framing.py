@@ -7,6 +7,7 @@ request, the smuggled one, is hidden where a lenient reader would find it.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -140,6 +141,20 @@ def test_a_request_after_a_body_that_was_read_is_a_request_of_its_own(server: Li
         assert closed
         # The project does not exist; what counts is that each of five requests has its answer.
         assert answered == [200, 404, 200, 200, 200]
+
+
+def test_a_body_that_means_nothing_writes_no_error(server: LiveServer) -> None:
+    length = len(server.log())
+    for path in ("/health", "/simple/", "/nowhere"):
+        assert httpx.request("GET", f"{server.url}{path}", content=b"nothing").status_code in (200, 404)
+    # The connection ends after the line would have been written.
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        connection.sendall(b"GET /simple/ HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
+        while connection.recv(65536):
+            pass
+    written = server.log()[length:]
+    assert "path=/simple/" in written
+    assert " error " not in written
 
 
 def test_a_request_that_comes_in_single_bytes_is_one_request(server: LiveServer, statuses: Any) -> None:

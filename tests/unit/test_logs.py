@@ -108,6 +108,8 @@ def test_configuring_sends_everything_once_to_standard_error(monkeypatch, form, 
         assert [type(handler.formatter) for handler in root.handlers] == [formatter]
         assert root.handlers[0].stream is sys.stderr
         assert (root.level, sanic.level) == (logging.WARNING, logging.WARNING)
+        errors = logging.getLogger("sanic.error")
+        assert len(errors.filters) == len(set(errors.filters))
     finally:
         root.handlers[:], root.level = before[0], before[1]
         sanic.setLevel(before[2])
