@@ -115,7 +115,7 @@ async def host(settings: Settings, plugins: Plugins, environ: Mapping[str, str])
         dispatcher = Dispatcher(access, access_log_enabled=settings.logging.access, held=held, trusted=trusted, limits=limits)
         readiness = Readiness()
         registries = {configured.name: _registry(configured, settings, plugins, parts) for configured in settings.registries}
-        api = [*api_routes(registries).routes, *token_routes(tokens, audit.token if audit else None).routes]
+        api = [*api_routes(registries).routes, *token_routes(tokens, audit.token if audit else None)]
         everything = [Mount(HOST, API_PATH, api), *mounts(settings, registries)]
         app = build_app(
             everything,

@@ -60,6 +60,13 @@ class Grants:
         """Whether ``right`` is among them for every project of a registry, by a grant for ``*``."""
         return all(any(grant.covers(right, registry) and "*" in grant.projects for grant in layer) for layer in self._layers)
 
+    def allows_everywhere(self, right: Right) -> bool:
+        """Whether ``right`` is among them for every project of every registry, by a grant for ``*`` in ``*``."""
+        return all(
+            any(right in grant.rights and "*" in grant.registries and "*" in grant.projects for grant in layer)
+            for layer in self._layers
+        )
+
     def within(self, limits: Iterable[Grant]) -> Grants:
         """What these allow and ``limits`` allow, too."""
         return Grants(*self._layers, limits)

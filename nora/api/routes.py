@@ -25,11 +25,14 @@ class Right(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One declared route; ``rule`` is relative to where the registry is mounted and begins with ``/``."""
+    """One declared route; ``rule`` is relative to where the registry is mounted and begins with ``/``.
+
+    A ``right`` of ``None`` is for the host's own routes about whoever has logged in: they need a login, whatever its rights are.
+    """
 
     rule: str
     methods: tuple[str, ...]
-    right: Right
+    right: Right | None
     handler: Handler
     stream: bool
 

@@ -24,7 +24,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         at: When, as :func:`nora.clock.timestamp` writes it.
         action: An action of :class:`nora.api.Event`, "token-create", "token-revoke", "login-failed", "login-limited"; or "dropped",
             which only says that entries are missing before it.
-        registry, project, version, files, reason: As :class:`nora.api.Event` has them.
+        registry, project, version, files: As :class:`nora.api.Event` has them.
+        reason: The same; of a token its note, and before that whose it is where that is not the actor.
         actor: Who did it, or the name that somebody could not log in with; "" is nobody in particular.
         token: Id of the token that is made or revoked, else of the one that the actor has logged in with.
         address: Where the request came from; "" when there was none, or there were several.

@@ -109,11 +109,14 @@ class Access:
         self._limits = limits or LoginLimits()
         self._authenticators = tuple(authenticators)
 
-    async def authorize(self, authorization: str | None, right: Right, registry: str | None = None, client: str = "") -> Login:
+    async def authorize(
+        self, authorization: str | None, right: Right | None, registry: str | None = None, client: str = ""
+    ) -> Login:
         """Who asks, given the value of the Authorization field, if that one may have ``right`` somewhere in a registry.
 
-        ``registry`` is ``None`` for what belongs to none; ``client`` is the address that the request comes from. Whether what is asked for exists plays no part, so a refusal does not
-        tell. What an authenticator raises is passed on: a broken one lets nobody in.
+        ``right`` is ``None`` for what needs a login and no right; ``registry`` is ``None`` for what belongs to none; ``client`` is
+        the address that the request comes from. Whether what is asked for exists plays no part, so a refusal does not tell. What an
+        authenticator raises is passed on: a broken one lets nobody in.
 
         Raises:
             Unauthorized: a login is needed; or the one given is wrong, even where none would be needed, so that somebody who
@@ -126,9 +129,9 @@ class Access:
             return Login(Actor(), ALL)
         credentials = parse_credentials(authorization)
         login = Login(Actor(), self._rules.of("")) if credentials is None else await self._login(credentials, client)
-        if login.grants.allows_some(right, registry):
+        if not login.actor.is_anonymous if right is None else login.grants.allows_some(right, registry):
             return login
-        if login.actor.is_anonymous:
+        if right is None or login.actor.is_anonymous:
             raise Unauthorized
         place = "here" if registry is None else f"in the registry {registry}"
         raise Forbidden(f"{login.actor.name} has no right to {right.value} anything {place}; ask whoever runs it for the right")

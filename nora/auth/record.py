@@ -136,6 +136,11 @@ def shown(listed: Listed, now: float) -> dict[str, Any]:
     }
 
 
+def whose(token: Token) -> str:
+    """Whose a token is and what for, for the audit log, where it was not its user who did something with it."""
+    return f"of {token.user}" + (f": {token.note}" if token.note else "")
+
+
 def problems(user: str, note: str, limits: Sequence[Grant], expires: str, now: float) -> Iterator[str]:
     """What is wrong with a token that somebody wants, each with the fix."""
     if not 0 < len(user) <= MAX_NAME or not user.isprintable():

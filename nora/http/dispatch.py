@@ -104,7 +104,7 @@ class Dispatcher:
         before = current_request.get()
         login = await self._access.authorize(request.headers.get("authorization"), route.right, registry, before.address)
         # CSRF: a browser brings along credentials, but also says whose page made it ask. Programs say nothing of the kind.
-        changes = route.right is not Right.READ or request.method not in _SAFE_METHODS
+        changes = route.right not in (None, Right.READ) or request.method not in _SAFE_METHODS
         if changes and request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise Forbidden("pages of other sites may not change anything here")
         known = replace(before, actor=login.actor, reliance=reliance, grants=login.grants, token=login.token)

@@ -1,8 +1,11 @@
 """``/api/v1/tokens``: everybody's own API tokens. Whoever has logged in may have some, whatever their rights are.
 
     POST    makes one: {"note": "CI", "rights": ["read"], "registries": ["*"], "projects": ["team-*"], "expires_days": 30}
-    GET     lists one's own
-    DELETE  /api/v1/tokens/<id> revokes one of one's own
+    GET     lists one's own; with ?all=true everybody's
+    DELETE  /api/v1/tokens/<id> revokes one of one's own, or anybody's
+
+Others' tokens are for administrators: who may administer every project of every registry, so could take away what these tokens are
+good for. Nobody makes a token for somebody else, which would be a way to act in another's name.
 
 A token may do no more than its user, so nothing has to be compared when it is made. But it must not make others, which would
 outlive its expiry and its revocation, nor see them; it may only put an end to itself.
@@ -18,8 +21,9 @@ import msgspec
 from sanic.request import Request
 from sanic.response import HTTPResponse, raw
 
-from nora.api import Forbidden, Invalid, NotFound, RegistryBlueprint, Right, Unauthorized
-from nora.auth.record import DEFAULT_DAYS, DEFAULT_RIGHTS, MAX_DAYS, Listed, shown
+from nora.api import Forbidden, Invalid, NotFound, Right, Unauthorized
+from nora.api.routes import Route
+from nora.auth.record import DEFAULT_DAYS, DEFAULT_RIGHTS, MAX_DAYS, Listed, shown, whose
 from nora.auth.tokens import Tokens
 from nora.clock import timestamp
 from nora.context import current_request
@@ -27,7 +31,7 @@ from nora.http.options import NoOptions, Options, options_of
 from nora.rights import EVERYTHING, Grant
 
 Noted: TypeAlias = Callable[[Literal["token-create", "token-revoke"], str, str], None]
-"""Hears of what the current request has done to a token: its id and its note. Must not block."""
+"""Hears of what the current request has done to a token: its id, and its note, after whose it is if that is somebody else. Must not block."""
 MAX_OWN_TOKENS = 100
 """Of one user's tokens, those that are valid or were made within a day; the command line makes more."""
 _DAY_SECONDS = 24 * 3600
@@ -43,14 +47,20 @@ class TokenOptions(Options, frozen=True, kw_only=True):
     expires_days: Annotated[int, msgspec.Meta(ge=0, le=MAX_DAYS)] = DEFAULT_DAYS
 
 
-def token_routes(tokens: Tokens, noted: Noted | None = None) -> RegistryBlueprint:
-    """The routes, relative to where the API is mounted."""
-    bp, api = RegistryBlueprint(), TokenApi(tokens, noted)
-    bp.read("/tokens")(api.own)
-    # Whoever may only read has tokens, too.
-    bp.read("/tokens", methods=("POST",))(api.create)
-    bp.read("/tokens/<token>", methods=("DELETE",))(api.revoke)
-    return bp
+class ListOptions(Options, frozen=True, kw_only=True):
+    """Whose."""
+
+    all: bool = False
+
+
+def token_routes(tokens: Tokens, noted: Noted | None = None) -> list[Route]:
+    """The routes, relative to where the API is mounted. They need a login and no right: who may only write has tokens, too."""
+    api = TokenApi(tokens, noted)
+    return [
+        Route("/tokens", ("GET", "HEAD"), None, api.listed, stream=False),
+        Route("/tokens", ("POST",), None, api.create, stream=False),
+        Route("/tokens/<token>", ("DELETE",), None, api.revoke, stream=False),
+    ]
 
 
 class TokenApi:
@@ -60,12 +70,16 @@ class TokenApi:
         self._tokens, self._noted = tokens, noted
         self._creating = asyncio.Lock()
 
-    async def own(self, request: Request) -> HTTPResponse:
-        """One's own tokens, the oldest first."""
+    async def listed(self, request: Request) -> HTTPResponse:
+        """One's own tokens, or everybody's, the oldest first."""
         user = _user_without_token("list")
-        options_of(request, NoOptions)
-        now = self._tokens.now()
-        return _answer({"tokens": [shown(listed, now) for listed in await self._tokens.all(user)]})
+        wants_all = options_of(request, ListOptions).all
+        if wants_all and not _is_administrator():
+            raise Forbidden(
+                "others' tokens are for who may administer all projects of all registries; leave out all for your own"
+            )
+        now, found = self._tokens.now(), await self._tokens.all(None if wants_all else user)
+        return _answer({"tokens": [shown(listed, now) for listed in found]})
 
     async def create(self, request: Request) -> HTTPResponse:
         """Make one; no other answer ever has its text."""
@@ -81,18 +95,20 @@ class TokenApi:
         return _answer({"token": text, **shown(Listed(token, ""), self._tokens.now())}, status=201)
 
     async def revoke(self, request: Request, token: str) -> HTTPResponse:
-        """Revoke one."""
+        """Revoke one of one's own; as an administrator, anybody's."""
         user, by = _user(), current_request.get().token
         options_of(request, NoOptions)
         if by and by != token:
             raise Forbidden("a token may revoke no other token; log in with the password")
         found = await self._tokens.find(token)
-        if found is None or found.token.user != user:
+        is_own = found is not None and found.token.user == user
+        if not is_own and not _is_administrator():
             # Not repeated: somebody may have sent the whole token, with its secret.
             raise NotFound("token", "none of yours has this id")
+        # Also one whose record is of no use, so that nobody knows whose it is.
         changed = await self._tokens.revoke(token)
         if changed and self._noted is not None:
-            self._noted("token-revoke", token, found.token.note)
+            self._noted("token-revoke", token, "" if found is None else found.token.note if is_own else whose(found.token))
         return _answer({"changed": changed})
 
     async def _check_number(self, user: str) -> None:
@@ -110,6 +126,12 @@ def _user() -> str:
     if actor.is_anonymous:
         raise Unauthorized("tokens belong to users; log in")
     return actor.name
+
+
+def _is_administrator() -> bool:
+    """Whether the current request may administer everything. A token may not, whatever it was made for."""
+    request = current_request.get()
+    return not request.token and request.grants.allows_everywhere(Right.ADMIN)
 
 
 def _user_without_token(verb: str) -> str:

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from nora.api import Right
-from nora.auth.tokens import Tokens
+from nora.auth.tokens import Tokens, token_id
 from nora.compose import API_PATH, host
 from nora.config.load import load
 from nora.http.dispatch import HOST
@@ -28,7 +28,8 @@ from nora.testing.packages import make_wheel
 
 DEMO, DEMO_WHEEL = make_wheel("demo", "1.0")
 PASSWORD = "s3c:ret"
-USERS = ("reader", "other", "writer", "boss")
+USERS = ("reader", "other", "writer", "uploader", "guest", "boss")
+TOKENS = ("token", "token for others", "boss's token", "revoked token", "expired token")
 CONFIG = """
 [server]
 trusted_proxies = ["127.0.0.1"]
@@ -48,6 +49,10 @@ rights = ["read"]
 who = ["other"]
 projects = ["other-*"]
 rights = ["read", "write", "admin"]
+
+[[auth.rules]]
+who = ["uploader"]
+rights = ["write"]
 
 [[auth.rules]]
 who = ["@team"]
@@ -118,7 +123,7 @@ ROWS: dict[tuple[str, str, str], Row] = {
 
 
 async def declared(tmp_path: Path) -> dict[tuple[str, str, str], str]:
-    """What there is: registry, method and rule of every route, with the right that it needs."""
+    """What there is: registry, method and rule of every route, with the right that it needs; "" is a login and no right."""
     plugins = load_plugins()
     names = [name for name, format_ in plugins.formats.items() if not format_.implicit]
     (tmp_path / "all.toml").write_text(
@@ -133,7 +138,7 @@ async def declared(tmp_path: Path) -> dict[tuple[str, str, str], str]:
     )
     async with host(settings, plugins, {}) as running:
         found = {
-            ("" if mount.name == HOST else mount.name, method, route.rule): route.right.value
+            ("" if mount.name == HOST else mount.name, method, route.rule): route.right.value if route.right else ""
             for mount in running.mounts
             for route in mount.routes
             for method in route.methods
@@ -149,14 +154,19 @@ async def test_every_route_has_a_row(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Guarded:
-    """A running server, and what everybody logs in with."""
+    """A running server, what everybody logs in with, and the id of a token of somebody else's."""
 
     url: str
     logins: dict[str, tuple[str, str] | None]
+    elses_token: str
 
 
 async def made_tokens(storage: Path) -> dict[str, tuple[str, str]]:
-    """Tokens of the writer's: one that is as good as his password, one for other projects, and two that are over."""
+    """Texts of tokens, with a user name.
+
+    Those of the writer's are one that is as good as his password, one for other projects, and two that are over; the boss has one, and
+    somebody who does nothing here.
+    """
     store, tasks = DirectoryStore.open(storage), Tasks()
     everything = (Grant(rights=frozenset(Right)),)
     elsewhere = (Grant(rights=frozenset(Right), projects=("other-*",)),)
@@ -164,6 +174,8 @@ async def made_tokens(storage: Path) -> dict[str, tuple[str, str]]:
     tokens = Tokens(store, tasks)
     texts["token"], _ = await tokens.create("writer", note="", limits=everything, expires="")
     texts["token for others"], _ = await tokens.create("writer", note="", limits=elsewhere, expires=tokens.expiry(1))
+    texts["boss's token"], _ = await tokens.create("boss", note="", limits=everything, expires="")
+    texts["else"], _ = await tokens.create("somebody", note="", limits=everything, expires="")
     texts["revoked token"], revoked = await tokens.create("writer", note="", limits=everything, expires="")
     await tokens.revoke(revoked.id)
     long_ago = Tokens(store, tasks, clock=lambda: time.time() - 2 * 24 * 3600)
@@ -181,11 +193,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     users.write_text("".join(f"{user}:{hashed}\n" for user in USERS))
     logins: dict[str, tuple[str, str] | None] = {user: (user, PASSWORD) for user in USERS}
     logins |= {"anonymous": None, "wrong password": ("boss", "guess"), "unknown user": ("nobody", PASSWORD)}
-    logins |= asyncio.run(made_tokens(folder / "store"))
+    logins |= (tokens := asyncio.run(made_tokens(folder / "store")))
     with LiveServer(folder / "store", CONFIG.format(users=users)) as running:
         answer = httpx.post(f"{running.url}/legacy/", auth=("writer", PASSWORD), **upload())
         assert answer.status_code == 200, answer.text
-        yield Guarded(running.url, logins)
+        yield Guarded(running.url, logins, token_id(tokens["else"][1]) or "")
 
 
 def expected(who: str, right: str, row: Row) -> int:
@@ -193,19 +205,21 @@ def expected(who: str, right: str, row: Row) -> int:
     match who, right:
         case (("anonymous" | "wrong password" | "unknown user" | "revoked token" | "expired token"), _):
             return 401
-        case (("token" | "token for others"), _) if row.path.startswith("/api/v1/tokens"):
+        case (("token" | "token for others" | "boss's token"), ""):
             return 403  # whatever it may do, it makes no others, sees none, and revokes none but itself
+        case (_, ""):
+            return row.allowed
         case ("other", _) | ("token for others", "read" | "write"):
             return row.hidden
-        case ("reader", "read") | ("writer" | "token", "read" | "write") | ("boss", _):
+        case ("reader", "read") | ("uploader", "write") | ("writer" | "token", "read" | "write") | ("boss" | "boss's token", _):
             return row.allowed
     return 403
 
 
-@pytest.mark.parametrize(
-    "who",
-    ["anonymous", "wrong password", "unknown user", *USERS, "token", "token for others", "revoked token", "expired token"],
-)
+EVERYBODY = ("anonymous", "wrong password", "unknown user", *USERS, *TOKENS)
+
+
+@pytest.mark.parametrize("who", EVERYBODY)
 async def test_everybody_gets_what_is_his_and_nothing_else(who: str, server: Guarded, tmp_path: Path) -> None:
     # AUTH-1, AUTH-2, AUTH-7
     routes = await declared(tmp_path)
@@ -219,6 +233,19 @@ async def test_everybody_gets_what_is_his_and_nothing_else(who: str, server: Gua
             assert ("www-authenticate" in answer.headers) == (wanted == 401)
             if method == "GET":
                 assert client.head(row.path).status_code == wanted
+
+
+@pytest.mark.parametrize("who", EVERYBODY)
+def test_others_tokens_are_for_who_administers_everything(who: str, server: Guarded) -> None:
+    for method, path, refused in (
+        ("GET", "/api/v1/tokens?all=true", 403),
+        ("DELETE", f"/api/v1/tokens/{server.elses_token}", 404),
+    ):
+        answer = httpx.request(
+            method, server.url + path, auth=server.logins[who], headers={"x-forwarded-for": f"198.51.100.{len(who)}"}
+        )
+        wanted = expected(who, "", Row(path, 200 if who == "boss" else refused, 0))
+        assert answer.status_code == wanted, (who, method, answer.text)
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,27 @@ async def test_a_broken_authenticator_lets_nobody_in() -> None:  # AUTH-9
         await Access(True, OPEN, [Broken(), Users(alice="secret")]).authorize(login("alice", "secret"), Right.READ)
 
 
+# No right but a login
+
+
+@pytest.mark.parametrize("rules", [Rules(), Rules([], ["*"])], ids=["no rules", "open"])
+async def test_what_needs_no_right_needs_a_login(rules: Rules) -> None:
+    access = Access(True, rules, [Users(alice="secret")])
+    assert (await access.authorize(login("alice", "secret"), None)).actor == Actor(name="alice")
+    for authorization in (None, login("alice", "typo")):
+        with pytest.raises(Unauthorized):
+            await access.authorize(authorization, None)
+
+
+async def test_what_needs_no_right_is_there_for_who_has_none() -> None:
+    access = Access(True, Rules([rule("bob"), rule("@everybody")]), [Users(alice="a")])
+    assert (await access.authorize(login("alice", "a"), None)).actor == Actor(name="alice")
+    with pytest.raises(Unauthorized):
+        await access.authorize(None, None)
+    with pytest.raises(Forbidden):
+        await access.authorize(login("alice", "a"), Right.WRITE)
+
+
 # Rules
 
 ALL_RIGHTS = list(Right)

@@ -1,4 +1,4 @@
-"""``/api/v1/tokens``: everybody's own tokens, and nobody else's."""
+"""``/api/v1/tokens``: everybody's own tokens, and nobody else's but for administrators."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ from nora.api import Actor, Forbidden, Right
 from nora.auth.access import Access, Rules
 from nora.auth.record import DEFAULT_DAYS, new_text, seconds_of, token_id
 from nora.auth.tokens import Tokens
+from nora.context import current_request
 from nora.http import tokens as tokens_api
 from nora.http.app import API_PATH, Mount, Readiness, build_app
 from nora.http.dispatch import HOST, Dispatcher
 from nora.http.runner import listening_socket, serve
-from nora.http.tokens import token_routes
-from nora.rights import Grant
+from nora.http.tokens import Noted, token_routes
+from nora.rights import EVERYBODY, USERS, Grant
 from nora.store.directory import DirectoryStore
 
 API = "/api/v1/tokens"
-ADA, BOB = httpx.BasicAuth("ada", "right"), httpx.BasicAuth("bob", "right")
-READ = Grant(rights=frozenset({Right.READ}))
+ADA, BOB, BOSS = (httpx.BasicAuth(name, "right") for name in ("ada", "bob", "boss"))
+READ, WRITE, ADMIN = (Grant(rights=frozenset({right})) for right in Right)
+EVERYBODY_WORKS_AND_BOSS_ADMINISTERS = Rules(
+    [(frozenset({USERS}), READ), (frozenset({USERS}), WRITE), (frozenset({"boss"}), ADMIN)]
+)
 DAY_SECONDS = 24 * 3600
 
 
@@ -56,10 +60,10 @@ class Bearer(httpx.Auth):
 
 
 @asynccontextmanager
-async def running(access: Access, tokens: Tokens) -> AsyncIterator[httpx.AsyncClient]:
+async def running(access: Access, tokens: Tokens, noted: Noted | None = None) -> AsyncIterator[httpx.AsyncClient]:
     stop, ready, sock, readiness = asyncio.Event(), asyncio.Event(), listening_socket("127.0.0.1", 0), Readiness()
     dispatcher = Dispatcher(access, access_log_enabled=True)
-    app = build_app([Mount(HOST, API_PATH, token_routes(tokens).routes)], dispatcher, readiness, body_limit_bytes=1024 * 1024)
+    app = build_app([Mount(HOST, API_PATH, token_routes(tokens, noted))], dispatcher, readiness, body_limit_bytes=1024 * 1024)
     serving = asyncio.create_task(serve(app, sock, stop, readiness, shutdown_timeout_seconds=5, on_ready=ready.set))
     await asyncio.wait_for(ready.wait(), 5)
     try:
@@ -82,8 +86,15 @@ def tokens(store, tasks, clock) -> Tokens:
 
 
 @pytest.fixture
-async def client(tokens) -> AsyncIterator[httpx.AsyncClient]:
-    async with running(Access(True, Rules(), (Knows(),), tokens), tokens) as made:
+def told() -> list[tuple[str, ...]]:
+    """What the audit log was told: by whom, what, of which token, and why."""
+    return []
+
+
+@pytest.fixture
+async def client(tokens, told) -> AsyncIterator[httpx.AsyncClient]:
+    access = Access(True, EVERYBODY_WORKS_AND_BOSS_ADMINISTERS, (Knows(),), tokens)
+    async with running(access, tokens, lambda *what: told.append((current_request.get().actor.name, *what))) as made:
         yield made
 
 
@@ -251,13 +262,128 @@ async def test_anothers_token_is_as_one_that_is_not_there(client, tokens):
     assert (await client.delete(f"{API}/..%2Ftokens", auth=ADA)).status_code == 404
 
 
+# Administrators
+
+
+async def test_an_administrator_lists_everybodys_tokens_if_that_is_wanted(client, tokens, clock):
+    texts = [await made(client, auth, note=note) for auth, note in ((ADA, "a"), (BOB, "b"), (BOSS, "c"))]
+    await tokens.revoke(token_id(texts[0]))
+    answer = await client.get(f"{API}?all=true", auth=BOSS)
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
+    assert sorted((each["user"], each["note"], each["state"]) for each in answer.json()["tokens"]) == [
+        ("ada", "a", "revoked"),
+        ("bob", "b", "valid"),
+        ("boss", "c", "valid"),
+    ]
+    for listed, text in zip(await tokens.all(), texts, strict=True):
+        assert listed.token.digest not in answer.text
+        assert text.rpartition("_")[2] not in answer.text
+    for address in (API, f"{API}?all=false"):
+        assert [each["user"] for each in (await client.get(address, auth=BOSS)).json()["tokens"]] == ["boss"]
+    head = await client.head(f"{API}?all=true", auth=BOSS)
+    assert (head.status_code, head.content) == (200, b"")
+    answer = await client.get(f"{API}?all=some", auth=BOSS)
+    assert (answer.status_code, is_one_line(answer)) == (400, True)
+
+
+async def test_an_administrator_revokes_anybodys_token_and_the_audit_log_knows_whose(client, tokens, told):
+    texts = [await made(client, auth, note=note) for auth, note in ((BOB, "for CI"), (BOB, ""), (BOSS, "mine"))]
+    told.clear()
+    for text in texts:
+        answer = await client.delete(f"{API}/{token_id(text)}", auth=BOSS)
+        assert (answer.status_code, answer.json()) == (200, {"changed": True})
+        assert await tokens.verify(text) is None
+        assert (await client.delete(f"{API}/{token_id(text)}", auth=BOSS)).json() == {"changed": False}
+    reasons = ("of bob: for CI", "of bob", "mine")
+    assert told == [("boss", "token-revoke", token_id(text), reason) for text, reason in zip(texts, reasons, strict=True)]
+
+
+async def test_an_administrator_closes_a_record_that_is_of_no_use(client, tokens, told):
+    damaged = token_id(await made(client, BOB))
+    told.clear()
+    (tokens._store.root / f"tokens/{damaged}.json").write_text("{")
+    assert (await client.delete(f"{API}/{damaged}", auth=BOSS)).json() == {"changed": True}
+    assert told == [("boss", "token-revoke", damaged, "")]
+
+
+async def test_what_an_administrator_cannot_find_is_not_repeated(client, tokens, told):
+    text, secret_one = await made(client, BOB), new_text()
+    told.clear()
+    for named in ("0" * 12, "x", text, secret_one, "..%2Ftokens"):
+        answer = await client.delete(f"{API}/{named}", auth=BOSS)
+        assert (answer.status_code, is_one_line(answer)) == (404, True)
+        assert named[20:] not in answer.text or not named[20:]
+    assert await tokens.verify(text)
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    "grants",
+    [
+        (),
+        (READ, WRITE),
+        (Grant(rights=ADMIN.rights, registries=("main",)),),
+        (Grant(rights=ADMIN.rights, projects=("team-*",)),),
+        # Together they may cover everything today, and not tomorrow.
+        (Grant(rights=ADMIN.rights, registries=("main",)), Grant(rights=ADMIN.rights, projects=("*-*",))),
+    ],
+    ids=["nothing", "work", "a registry", "some projects", "parts"],
+)
+async def test_who_does_not_administer_everything_has_only_their_own(tokens, grants):
+    text, token = await tokens.create("bob", note="", limits=(READ,), expires="")
+    rules = Rules([(frozenset({"ada"}), grant) for grant in (Grant(rights=READ.rights, projects=("x",)), *grants)])
+    async with running(Access(True, rules, (Knows(),), tokens), tokens) as client:
+        answer = await client.get(f"{API}?all=true", auth=ADA)
+        assert (answer.status_code, is_one_line(answer)) == (403, True)
+        assert "leave out all for your own" in answer.text
+        assert (await client.get(f"{API}?all=false", auth=ADA)).json() == {"tokens": []}
+        unknown = await client.delete(f"{API}/{'0' * 12}", auth=ADA)
+        answer = await client.delete(f"{API}/{token.id}", auth=ADA)
+        assert (answer.status_code, answer.text) == (unknown.status_code, unknown.text) == (404, answer.text)
+    assert await tokens.verify(text)
+
+
+async def test_without_rules_whoever_has_logged_in_is_an_administrator(tokens):
+    text, token = await tokens.create("bob", note="", limits=(READ,), expires="")
+    async with running(Access(True, Rules(), (Knows(),), tokens), tokens) as client:
+        assert [each["user"] for each in (await client.get(f"{API}?all=true", auth=ADA)).json()["tokens"]] == ["bob"]
+        assert (await client.delete(f"{API}/{token.id}", auth=ADA)).json() == {"changed": True}
+    assert await tokens.verify(text) is None
+
+
+async def test_an_administrators_token_is_no_administrator(client, tokens):
+    text, other = await made(client, BOSS, rights=["read", "write", "admin"]), await made(client, BOB)
+    for method, address in (("GET", f"{API}?all=true"), ("DELETE", f"{API}/{token_id(other)}")):
+        answer = await client.request(method, address, auth=Bearer(text))
+        assert (answer.status_code, is_one_line(answer)) == (403, True)
+    assert await tokens.verify(other)
+    (tokens._store.root / f"tokens/{token_id(other)}.json").write_text("{")
+    assert (await client.delete(f"{API}/{token_id(other)}", auth=Bearer(text))).status_code == 403
+    assert (await client.delete(f"{API}/{token_id(text)}", auth=Bearer(text))).json() == {"changed": True}
+
+
 # Who asks
+
+
+@pytest.mark.parametrize(
+    "grants", [(), (WRITE,), (Grant(rights=ADMIN.rights, registries=("none",)),)], ids=["none", "write", "admin"]
+)
+async def test_who_may_read_nothing_has_tokens_too(tokens, grants):
+    rules = Rules([(frozenset({"bob"}), READ), *((frozenset({"ada"}), grant) for grant in grants)])
+    async with running(Access(True, rules, (Knows(),), tokens), tokens) as client:
+        text = await made(client)
+        assert [each["id"] for each in (await client.get(API, auth=ADA)).json()["tokens"]] == [token_id(text)]
+        assert (await client.head(API, auth=ADA)).status_code == 200
+        assert (await client.delete(f"{API}/{token_id(text)}", auth=Bearer(text))).json() == {"changed": True}
+        text = await made(client)
+        assert (await client.delete(f"{API}/{token_id(text)}", auth=ADA)).json() == {"changed": True}
 
 
 @pytest.mark.parametrize("open_registries", [(), ("*",)])
 async def test_nobody_in_particular_has_no_tokens(tokens, open_registries):
     text, token = await tokens.create("ada", note="", limits=(READ,), expires="")
-    async with running(Access(True, Rules((), open_registries), (Knows(),), tokens), tokens) as client:
+    rules = Rules([(frozenset({EVERYBODY}), ADMIN)] if open_registries else (), open_registries)
+    async with running(Access(True, rules, (Knows(),), tokens), tokens) as client:
         for method, address in (("GET", API), ("POST", API), ("DELETE", f"{API}/{token.id}"), ("DELETE", f"{API}/x")):
             for auth in (None, httpx.BasicAuth("ada", "wrong"), Bearer(new_text())):
                 answer = await client.request(method, address, auth=auth)
@@ -352,13 +478,11 @@ async def test_a_method_that_is_not_allowed_is_405_with_those_that_are(client):
         assert set(answer.headers["allow"].split(", ")) == allowed
 
 
-def test_every_route_is_for_whoever_may_read_something(tokens):
-    declared = {
-        (route.rule, method): (route.right, route.stream) for route in token_routes(tokens).routes for method in route.methods
-    }
+def test_every_route_is_for_whoever_has_logged_in(tokens):
+    declared = {(route.rule, method): (route.right, route.stream) for route in token_routes(tokens) for method in route.methods}
     assert declared == {
-        ("/tokens", "GET"): (Right.READ, False),
-        ("/tokens", "HEAD"): (Right.READ, False),
-        ("/tokens", "POST"): (Right.READ, False),
-        ("/tokens/<token>", "DELETE"): (Right.READ, False),
+        ("/tokens", "GET"): (None, False),
+        ("/tokens", "HEAD"): (None, False),
+        ("/tokens", "POST"): (None, False),
+        ("/tokens/<token>", "DELETE"): (None, False),
     }
