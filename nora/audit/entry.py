@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 import msgspec
+
+LoginProblem = Literal["login-failed", "login-limited"]
+TokenChange = Literal["token-create", "token-revoke"]
+"""The actions that are no :class:`nora.api.Event`; whoever has one to tell of takes its name from here."""
 
 MAX_LINE_BYTES = 64 * 1024
 """Of a line with its end, as it is written."""
@@ -22,8 +27,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         at: When, as :func:`nora.clock.timestamp` writes it.
-        action: An action of :class:`nora.api.Event`, "token-create", "token-revoke", "login-failed", "login-limited"; or "dropped",
-            which only says that entries are missing before it.
+        action: An action of :class:`nora.api.Event`, a :data:`LoginProblem`, a :data:`TokenChange`; or "dropped", which only says that
+            entries are missing before it.
         registry, project, version, files: As :class:`nora.api.Event` has them.
         reason: The same; of a token its note, and before that whose it is where that is not the actor.
         actor: Who did it, or the name that somebody could not log in with; "" is nobody in particular.

@@ -10,12 +10,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from nora.api import Event
-from nora.audit.entry import Entry, line_of
+from nora.audit.entry import Entry, LoginProblem, TokenChange, line_of
 from nora.audit.file import FOLDER, AuditFile, remove_old
 from nora.audit.flood import Flood
 from nora.clock import timestamp
@@ -32,9 +32,6 @@ RETRY_SECONDS = 2.0
 TELL_SECONDS = 60.0
 """The log says at most once in this time that something is wrong with the audit log."""
 TIDY_SECONDS = 24 * 3600.0
-
-LoginProblem = Literal["login-failed", "login-limited"]
-TokenChange = Literal["token-create", "token-revoke"]
 
 
 class AuditLog:

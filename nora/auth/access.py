@@ -7,9 +7,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from nora.api import Actor, Authenticator, Forbidden, Right, StandingAuthenticator, TooManyRequests, Unauthorized
+from nora.audit.entry import LoginProblem
 from nora.auth.basic import Credentials, parse_credentials
 from nora.auth.limits import LoginLimits
 from nora.auth.record import token_id
@@ -17,8 +18,6 @@ from nora.rights import ALL, EVERYBODY, USERS, Grant, Grants
 
 MAX_REMEMBERED_USERS = 4096
 
-
-LoginProblem = Literal["login-failed", "login-limited"]
 Told: TypeAlias = Callable[[LoginProblem, str, str, str], None]
 """Hears of a login that was refused: how, the user name, the address, and the id of the token, if it was one. Must not block."""
 

@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from nora.api import Right
+from nora.audit.entry import TokenChange
 from nora.audit.file import write_now
 from nora.auth.record import DEFAULT_RIGHTS, shown, token_id
 from nora.auth.tokens import Tokens
@@ -126,7 +127,7 @@ async def _opened(settings: Settings) -> AsyncIterator[Tokens]:
         await store.aclose()
 
 
-def _note(settings: Settings, action: str, token: str, reason: str) -> None:
+def _note(settings: Settings, action: TokenChange, token: str, reason: str) -> None:
     """Write it to the audit log. What is done is done, so that this is not possible is only said."""
     if not settings.audit.enabled:
         return

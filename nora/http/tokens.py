@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from sanic.request import Request
@@ -23,6 +23,7 @@ from sanic.response import HTTPResponse, raw
 
 from nora.api import Forbidden, Invalid, NotFound, Right, Unauthorized
 from nora.api.routes import Route
+from nora.audit.entry import TokenChange
 from nora.auth.record import DEFAULT_DAYS, DEFAULT_RIGHTS, MAX_DAYS, Listed, shown, whose
 from nora.auth.tokens import Tokens
 from nora.clock import timestamp
@@ -30,7 +31,7 @@ from nora.context import current_request
 from nora.http.options import NoOptions, Options, options_of
 from nora.rights import EVERYTHING, Grant
 
-Noted: TypeAlias = Callable[[Literal["token-create", "token-revoke"], str, str], None]
+Noted: TypeAlias = Callable[[TokenChange, str, str], None]
 """Hears of what the current request has done to a token: its id, and its note, after whose it is if that is somebody else. Must not block."""
 MAX_OWN_TOKENS = 100
 """Of one user's tokens, those that are valid or were made within a day; the command line makes more."""

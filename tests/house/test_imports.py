@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     **SHARED,
     "logs": {"context"},  # each line names the request that it was written for
     "api": set(),
-    "auth": {"api", "clock", "lru", "rates", "rights", "tasks", "store.protocol"},  # tokens are kept in the store
+    "auth": {"api", "audit.entry", "clock", "lru", "rates", "rights", "tasks", "store.protocol"},  # tokens are kept in the store
     "audit": {"api", "clock", "context", "tasks"},
     "config": {"api", "rights"},
     "plugins": {"api"},
@@ -52,6 +52,7 @@ ALLOWED: dict[str, set[str]] = {
         "metrics",
         "rates",
         "rights",
+        "audit.entry",
         "auth.access",
         "auth.record",
         "auth.tokens",
