@@ -19,7 +19,7 @@ from benchmarks.bench import Bench
 from benchmarks.fleet import Fleet
 from benchmarks.machine import describe, load_average
 from benchmarks.peers import PEERS, installed, version
-from benchmarks.rows import cold, files, growth, installing, pages, starting, uploading
+from benchmarks.rows import cold, files, growth, guessing, installing, pages, starting, uploading
 from benchmarks.settings import SETTINGS
 from benchmarks.table import document
 
@@ -31,6 +31,7 @@ GROUPS: dict[str, Callable[[Bench, Fleet], None]] = {
     installing.NAME: installing.measure,
     cold.NAME: cold.measure,
     uploading.NAME: uploading.measure,
+    guessing.NAME: guessing.measure,
     growth.NAME: growth.measure,
 }
 

@@ -83,17 +83,24 @@ class Server(ABC):
 
 
 class Nora(Server):
-    """Nora in a process of its own, or several."""
+    """Nora in a process of its own, or several. ``more`` are further tables of its configuration."""
 
     health = "/health"
     upload_path = "/legacy/"
 
     def __init__(
-        self, storage: Path, *, upstream: str = "", workers: int = 1, access_log: bool = False, name: str = "nora"
+        self,
+        storage: Path,
+        *,
+        upstream: str = "",
+        workers: int = 1,
+        access_log: bool = False,
+        more: str = "",
+        name: str = "nora",
     ) -> None:
         super().__init__()
         self.name = name
-        config = f'[pypi]\nproxy = "{upstream}"\n[logging]\naccess = {str(access_log).lower()}\n'
+        config = f'[pypi]\nproxy = "{upstream}"\n[logging]\naccess = {str(access_log).lower()}\n{more}'
         self._live = LiveServer(storage, config, workers=workers)
 
     def __enter__(self) -> Self:

@@ -28,6 +28,8 @@ class Setting:
         packages: What ``uv pip install`` installs.
         growth: Numbers of projects held.
         growth_uploads: Uploads at each of them.
+        guesses: Wrong passwords beside each measurement.
+        hash_cost: Of a look at one, in bcrypt: 12 is a quarter of a second of a processor.
     """
 
     rounds: int
@@ -46,6 +48,8 @@ class Setting:
     packages: int
     growth: tuple[int, ...]
     growth_uploads: int
+    guesses: int
+    hash_cost: int
 
 
 SETTINGS = {
@@ -66,6 +70,8 @@ SETTINGS = {
         packages=3,
         growth=(10, 50),
         growth_uploads=3,
+        guesses=60,
+        hash_cost=4,
     ),
     "normal": Setting(
         rounds=3,
@@ -84,6 +90,8 @@ SETTINGS = {
         packages=60,
         growth=(100, 1000, 10_000),
         growth_uploads=40,
+        guesses=10_000,
+        hash_cost=12,
     ),
     "large": Setting(
         rounds=5,
@@ -102,6 +110,8 @@ SETTINGS = {
         packages=60,
         growth=(100, 1000, 10_000, 100_000),
         growth_uploads=100,
+        guesses=10_000,
+        hash_cost=12,
     ),
 }
 

@@ -18,7 +18,7 @@ from benchmarks.table import document
 from nora.testing.upstream import Reply, ScriptedUpstream
 
 ROOT = Path(__file__).parents[2]
-GROUPS = {"start", "pages", "names", "files", "install", "cold", "uploads", "growth"}
+GROUPS = {"start", "pages", "names", "files", "install", "cold", "uploads", "guessing", "growth"}
 
 
 def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
