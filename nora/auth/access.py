@@ -178,6 +178,7 @@ class Access:
             raise Unauthorized("the token is not valid: it is none of this server's")
         async with self._limits.turn(client):
             if wait := self._limits.check(client, credentials.username):
+                await self._limits.before_refusal()
                 raise TooManyRequests("too many failed logins from this address or with this user name; wait", math.ceil(wait))
             try:
                 login = await self._by_password(credentials)

@@ -6,6 +6,7 @@ Hashes should be bcrypt's (``htpasswd -B``). Older kinds (``hashes.py``) are tak
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -13,6 +14,8 @@ import logging
 import os
 import secrets
 import stat
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +33,7 @@ SUCCESS_SECONDS = 60.0
 FAILURE_SECONDS = 3.0
 CACHE_ENTRIES = 4096
 _THREADS = 2
+_NICENESS = 10
 
 _Signature: TypeAlias = tuple[int, int, int, int]
 
@@ -70,7 +74,7 @@ class HtpasswdFile:
     ) -> None:
         self._path, self._clock, self._check = os.fspath(path), clock, check
         self._key = secrets.token_bytes(32)
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="nora-password")
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="nora-password", initializer=_give_way)
         self._users = _Users()
         self._signature: _Signature | None = None
         self._looked_at: float | None = None
@@ -166,6 +170,18 @@ class HtpasswdFile:
             log.warning("htpasswd line is of no use", extra={"problem": problem})
         for warning in self._users.warnings:
             log.warning("htpasswd line is weak", extra={"warning": warning})
+
+
+def _give_way() -> None:
+    """Let everything else go before this thread, which computes for a quarter of a second without a break.
+
+    A thread that has computed for long is taken off a processor only after some milliseconds. With as many guesses under way as there are
+    processors, each other request would wait for that.
+    """
+    # Elsewhere it would be the whole process, or some other one.
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), max(_NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def _signature(status: os.stat_result) -> _Signature:

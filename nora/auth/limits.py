@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from nora.lru import BoundedCache
@@ -18,6 +18,8 @@ USER_BURST, USER_SECONDS = 50, 2.0
 """The same of a user name: more than a single address can use up, so one alone cannot keep a user out."""
 TURNS = ADDRESS_BURST
 """How many logins of one address may be on their way at a time."""
+REFUSAL_SECONDS = 0.001
+"""Before each refusal because of a limit. One costs little, but without a pause a few connections get as many as the process can make."""
 MAX_HOMES = 4096
 """How many pairs of an address and a user who has logged in there are remembered."""
 
@@ -29,10 +31,17 @@ class LoginLimits:
 
     Args:
         clock: Seconds that only go forward.
+        sleep: Waits for some seconds; for tests.
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._clock, self._sleep = clock, sleep
+        self._refusing = asyncio.Lock()
         self._addresses = Buckets(ADDRESS_BURST, ADDRESS_SECONDS)
         self._users = Buckets(USER_BURST, USER_SECONDS)
         self._limited_until = float("-inf")
@@ -72,6 +81,14 @@ class LoginLimits:
         Only who can log in gets remembered, and only so many places; where one was forgotten, both limits count again.
         """
         self._at_home.put(self._home(place_of(address), _name(user)), None)
+
+    async def before_refusal(self) -> None:
+        """Wait until there is room for one more refusal. Who leaves meanwhile takes none.
+
+        To be called in a :meth:`turn`, so that an address has no more than :data:`TURNS` of those that wait, and others come to theirs.
+        """
+        async with self._refusing:
+            await self._sleep(REFUSAL_SECONDS)
 
     @asynccontextmanager
     async def turn(self, address: str) -> AsyncIterator[None]:

@@ -106,6 +106,25 @@ async def test_a_thousand_parallel_guesses_are_mostly_not_looked_at(access: Acce
     assert await outcome(access, "bob", "secret", THERE) == "right"
 
 
+async def test_who_is_refused_waits_and_nobody_else_does(users: Users, clock: Clock) -> None:
+    go, waiting = asyncio.Event(), asyncio.Event()
+
+    async def sleep(_: float) -> None:
+        waiting.set()
+        await go.wait()
+
+    access = Access(True, Rules(), [users], limits=LoginLimits(clock=clock, sleep=sleep))
+    for number in range(10):
+        assert await outcome(access, "alice", f"guess{number}", HERE) == "wrong"
+    refused = [asyncio.create_task(outcome(access, "alice", "secret", HERE)) for _ in range(30)]
+    await waiting.wait()
+    assert await outcome(access, "alice", "secret", THERE) == "right"
+    assert await outcome(access, "alice", "guess", THERE) == "wrong"
+    assert not any(task.done() for task in refused)
+    go.set()
+    assert set(await asyncio.gather(*refused)) == {"wait 6"}
+
+
 async def test_who_leaves_before_the_answer_has_used_up_a_try(access: Access, users: Users) -> None:
     for number in range(100):
         guess = asyncio.create_task(outcome(access, "alice", f"guess{number}", HERE))

@@ -5,6 +5,7 @@ import base64
 import hashlib
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,6 +74,23 @@ def users(path: Path, clock: Clock, check: Check) -> Iterator[HtpasswdFile]:
     yield file
     check.gate.set()
     file.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no thread has a priority of its own")
+async def test_checks_give_way_to_everything_else_that_the_process_does(path: Path) -> None:
+    seen: list[int] = []
+
+    def check(password: bytes, against: bytes) -> bool:
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return False
+
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    path.write_text(ALICE)
+    users = HtpasswdFile(path, check=check)
+    assert await users.authenticate("alice", "guess") is None
+    users.close()
+    assert seen == [max(before, 10)]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
 
 
 async def until(condition: Callable[[], bool]) -> None:
