@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+import trustme
 import uvloop
 from sanic.response import text
 
@@ -127,8 +128,15 @@ class Connection:
             data = self.sock.recv(1 << 20)
         except ConnectionResetError:
             return False
+        except ssl.SSLError as error:
+            raise CutError(str(error)) from error
         self.buffer += data
         return bool(data)
+
+    def take_no_end_for_granted(self) -> None:
+        """From now on an encrypted connection that ends without saying so is cut."""
+        if isinstance(self.sock, ssl.SSLSocket):
+            self.sock.suppress_ragged_eofs = False
 
     def is_closed(self, seconds: float = 5) -> bool:
         """Whether the server closes the connection without another byte."""
@@ -436,6 +444,80 @@ def source(tmp_path) -> Callable[..., Source]:
         return made
 
     return make
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def context_for(authority) -> Callable[..., ssl.SSLContext]:
+    """Makes what a server shows: a certificate for this machine, and further names."""
+
+    def make(*names: str) -> ssl.SSLContext:
+        made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert("127.0.0.1", *names).configure_cert(made)
+        made.set_alpn_protocols(["http/1.1"])
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def context(context_for) -> ssl.SSLContext:
+    return context_for()
+
+
+@pytest.fixture
+def trust(authority) -> ssl.SSLContext:
+    """What clients trust."""
+    made = ssl.create_default_context()
+    authority.configure_trust(made)
+    return made
+
+
+@pytest.fixture
+def serving_tls(serving, context, trust) -> Callable[..., Any]:
+    """Starts servers; ``connect`` of what it gives is a client's encrypted connection."""
+
+    def start(blueprint: RegistryBlueprint | None = None, **options: Any) -> Any:
+        server = serving(blueprint or RegistryBlueprint(), **{"tls": lambda: context, **options})
+        plain = server.connect
+        server.connect_plainly = plain
+        server.connect = lambda **given: plain(trust=trust, **given)
+        return server
+
+    return start
+
+
+@pytest.fixture
+def carrier() -> str:
+    """What ``serve_source`` sends over: "plain" or "tls"."""
+    return "plain"
+
+
+@pytest.fixture
+def serve_source(serving, serving_tls, carrier) -> Callable[..., Any]:
+    """Starts servers that give one source, at /f."""
+    starting = serving_tls if carrier == "tls" else serving
+
+    def start(source: Any, etag: str = "tag", **options: Any) -> Any:
+        blueprint = RegistryBlueprint()
+
+        @blueprint.read("/f")
+        async def read(request: Any) -> Content:
+            return Content("f", source, etag=etag)
+
+        return starting(blueprint, **options)
+
+    return start
+
+
+@pytest.fixture
+def descriptors() -> Callable[[], int]:
+    """How many files and sockets this process has open."""
+    return lambda: len(os.listdir("/proc/self/fd"))
 
 
 @pytest.fixture

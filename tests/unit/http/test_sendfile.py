@@ -1,14 +1,15 @@
-"""Files over the wire: held, growing, of unknown length, breaking off. On both event loops."""
+"""Files over the wire: held, growing, of unknown length, breaking off; plain, and where that may differ encrypted. On both event loops."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
-from nora.api import Content, RegistryBlueprint, UpstreamUnavailable
+from nora.api import UpstreamUnavailable
 from nora.http import sendfile as module
 from nora.http.sendfile import read_fully
 from nora.http.wire import Broken
@@ -23,29 +24,18 @@ def loop_kind(request) -> str:
     return request.param
 
 
+over_both = pytest.mark.parametrize("carrier", ["plain", "tls"], indirect=True)
+
+
 @pytest.fixture
-def serve_source(serving):
-    """A server that gives one source, at /f."""
-
-    def start(source, etag: str = "tag", **options):
-        blueprint = RegistryBlueprint()
-
-        @blueprint.read("/f")
-        async def read(request):
-            return Content("f", source, etag=etag)
-
-        return serving(blueprint, **options)
-
-    return start
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+def carrier(request) -> str:
+    return getattr(request, "param", "plain")
 
 
 # Held
 
 
+@over_both
 @pytest.mark.parametrize("size", [0, 1, 256 * 1024, 256 * 1024 + 1, len(DATA)])
 def test_a_held_file_comes_whole_with_its_length(serve_source, source, until, size):
     file = source(DATA[:size], held=True)
@@ -58,6 +48,7 @@ def test_a_held_file_comes_whole_with_its_length(serve_source, source, until, si
 
 
 # FILE-2
+@over_both
 @pytest.mark.parametrize(
     ("asked", "start", "stop"),
     [
@@ -89,7 +80,7 @@ def test_pieces_of_a_file_make_the_file_on_one_connection(serve_source, source):
     assert got == DATA
 
 
-def test_many_clients_get_the_same_file_at_once(serve_source, source, until):
+def test_many_clients_get_the_same_file_at_once(serve_source, source, until, descriptors):
     file = source(DATA, held=True)
     before = descriptors()
     server = serve_source(file)
@@ -104,24 +95,29 @@ def test_many_clients_get_the_same_file_at_once(serve_source, source, until):
     until(lambda: descriptors() <= before)
 
 
+@over_both
 def test_a_slow_reader_gets_the_whole_file_and_others_do_not_wait_for_it(serve_source, source, monkeypatch):
     monkeypatch.setattr(module, "STEP_BYTES", 100_000)
     server = serve_source(source(DATA * 3, held=True))
     slow = server.connect(receive_buffer=16 * 1024)
+    slow.take_no_end_for_granted()
     slow.request("GET", "/f", Connection="close")
+    slow.head()
     time.sleep(0.2)
     started = time.monotonic()
     assert server.ask("GET", "/f").body == DATA * 3
     assert time.monotonic() - started < 2
-    assert slow.answer().body == DATA * 3
+    assert slow.take(3 * len(DATA)) == DATA * 3
     assert slow.is_closed()
 
 
+@over_both
 def test_clients_that_stall_hold_no_thread(serve_source, source):
     server = serve_source(source(DATA * 8, held=True))
     stalled = [server.connect(receive_buffer=16 * 1024) for _ in range(40)]  # more than there are threads
     for client in stalled:
         client.request("GET", "/f")
+        client.head()
     time.sleep(0.2)
     client = server.connect()
     client.sock.settimeout(3)
@@ -131,6 +127,7 @@ def test_clients_that_stall_hold_no_thread(serve_source, source):
 # Growing, FILE-13
 
 
+@over_both
 def test_a_growing_file_flows_while_it_grows(serve_source, source):
     # FILE-13
     more = threading.Event()
@@ -144,6 +141,7 @@ def test_a_growing_file_flows_while_it_grows(serve_source, source):
     assert client.ask("GET", "/f").status == 200
 
 
+@over_both
 @pytest.mark.parametrize("size", [100, 100_000, len(DATA)])
 def test_a_file_of_unknown_length_is_chunked(serve_source, source, until, size):
     data = DATA[:size]
@@ -174,17 +172,20 @@ def test_an_http_1_0_client_gets_a_growing_file_with_its_length(serve_source, so
 # Breaking off, HTTP-12
 
 
+@over_both
 @pytest.mark.parametrize("asked", [{}, {"Range": "bytes=100-"}, {"Connection": "close"}])
 def test_a_file_that_breaks_off_never_looks_complete(serve_source, source, cut, until, asked):
     # HTTP-12
     file = source(DATA[:500_000], BROKE, size=len(DATA))
     client = serve_source(file).connect()
+    client.take_no_end_for_granted()
     client.request("GET", "/f", **asked)
     with pytest.raises(cut):
         client.answer()
     until(lambda: file.closed == 1)
 
 
+@over_both
 def test_a_file_of_unknown_length_that_breaks_off_has_no_last_chunk(serve_source, source, cut, until):
     # HTTP-12
     file = source(DATA[:500_000], BROKE, size=None)
@@ -254,7 +255,13 @@ def test_head_of_a_growing_file_fetches_no_more_than_it_must(serve_source, sourc
 
 
 @pytest.mark.parametrize("kind", ["held", "growing", "unknown"])
-def test_a_client_that_leaves_lets_go_of_everything(serve_source, source, until, kind):
+@pytest.mark.parametrize(
+    ("carrier", "politely"),
+    [("plain", False), ("tls", False), ("tls", True)],
+    indirect=["carrier"],
+    ids=["plain", "tls", "tls politely"],
+)
+def test_a_client_that_leaves_lets_go_of_everything(serve_source, source, until, kind, politely, descriptors):
     gate = threading.Event()
     file = (
         source(DATA * 10, held=True)
@@ -269,6 +276,11 @@ def test_a_client_that_leaves_lets_go_of_everything(serve_source, source, until,
         client.request("GET", "/f")
         client.head()
     for client in clients:
+        if politely:
+            client.sock.settimeout(0.01)
+            # Says that it ends, and does not wait for what is still on its way.
+            with suppress(OSError):
+                client.sock.unwrap()
         client.close()
     gate.set()
     until(lambda: file.closed == 3)

@@ -1,4 +1,4 @@
-"""Encrypted connections, byte for byte what plain ones are. On both event loops."""
+"""Encrypted connections; that files come over them as over plain ones is tested with those. On both event loops."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
-import trustme
 from sanic.response import text
 
 from nora.api import Content, RegistryBlueprint, UpstreamUnavailable
@@ -27,63 +25,9 @@ def loop_kind(request) -> str:
     return request.param
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-def context_for(authority: trustme.CA, *names: str) -> ssl.SSLContext:
-    made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1", *names).configure_cert(made)
-    made.set_alpn_protocols(["http/1.1"])
-    return made
-
-
-@pytest.fixture(scope="module")
-def context(authority: trustme.CA) -> ssl.SSLContext:
-    return context_for(authority)
-
-
 @pytest.fixture
-def trust(authority: trustme.CA) -> ssl.SSLContext:
-    """What clients trust."""
-    made = ssl.create_default_context()
-    authority.configure_trust(made)
-    return made
-
-
-@pytest.fixture
-def serving_tls(serving, context, trust) -> Callable[..., Any]:
-    """Starts servers; ``connect`` of what it gives is a client's encrypted connection."""
-
-    def start(blueprint: RegistryBlueprint | None = None, **options: Any) -> Any:
-        server = serving(blueprint or RegistryBlueprint(), **{"tls": lambda: context, **options})
-        plain = server.connect
-        server.connect_plainly = plain
-        server.connect = lambda **given: plain(trust=trust, **given)
-        return server
-
-    return start
-
-
-@pytest.fixture
-def serve_source(serving_tls):
-    """A server that gives one source, at /f."""
-
-    def start(source, **options):
-        blueprint = RegistryBlueprint()
-
-        @blueprint.read("/f")
-        async def read(request):
-            return Content("f", source, etag="tag")
-
-        return serving_tls(blueprint, **options)
-
-    return start
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+def carrier() -> str:
+    return "tls"
 
 
 # The connection
@@ -128,7 +72,7 @@ def test_the_client_is_told_that_the_connection_ends(serving_tls, trust):
     assert client.is_closed()
 
 
-def test_a_client_that_ends_its_side_is_let_go(serving_tls, until):
+def test_a_client_that_ends_its_side_is_let_go(serving_tls, until, descriptors):
     server = serving_tls()
     server.ask("GET", "/health")
     before = descriptors()
@@ -250,67 +194,7 @@ def test_an_upload_that_nobody_reads_is_answered(serving_tls):
     assert (answer.body, answer["connection"]) == (b"did not look", "close")
 
 
-# Files
-
-
-@pytest.mark.parametrize("size", [0, 1, 256 * 1024, 256 * 1024 + 1, len(DATA)])
-def test_a_held_file_comes_whole_with_its_length(serve_source, source, until, size):
-    file = source(DATA[:size], held=True)
-    client = serve_source(file).connect()
-    for number in range(1, 4):
-        answer = client.ask("GET", "/f")
-        assert (answer.status, answer["content-length"], answer["accept-ranges"]) == (200, str(size), "bytes")
-        assert answer.body == DATA[:size]
-        until(lambda number=number: file.closed == number)
-
-
-# FILE-2
-@pytest.mark.parametrize(
-    ("asked", "start", "stop"),
-    [
-        ("bytes=0-0", 0, 1),
-        ("bytes=300000-1299999", 300_000, 1_300_000),
-        ("bytes=1000-99999999", 1000, len(DATA)),
-        ("bytes=-400000", len(DATA) - 400_000, len(DATA)),
-    ],
-)
-@pytest.mark.parametrize("held", [True, False], ids=["held", "growing"])
-def test_a_range_is_that_part_of_the_file(serve_source, source, held, asked, start, stop):
-    file = source(DATA, held=True) if held else source(DATA[:700_000], DATA[700_000:1_500_000], DATA[1_500_000:])
-    answer = serve_source(file).ask("GET", "/f", Range=asked)
-    assert (answer.status, answer["content-range"]) == (206, f"bytes {start}-{stop - 1}/{len(DATA)}")
-    assert answer.body == DATA[start:stop]
-
-
-def test_a_growing_file_flows_while_it_grows(serve_source, source):
-    # FILE-13
-    more = threading.Event()
-    client = serve_source(source(DATA[:500_000], more, DATA[500_000:])).connect()
-    client.request("GET", "/f")
-    assert client.head()["content-length"] == str(len(DATA))
-    first = client.take(500_000)
-    more.set()
-    assert first + client.take(len(DATA) - 500_000) == DATA
-    assert client.ask("GET", "/f").status == 200
-
-
-@pytest.mark.parametrize("size", [100, len(DATA)])
-def test_a_file_of_unknown_length_is_chunked(serve_source, source, size):
-    data = DATA[:size]
-    client = serve_source(source(data[: size // 2], data[size // 2 :], size=None)).connect()
-    answer = client.ask("GET", "/f")
-    assert (answer["transfer-encoding"], answer["content-length"], answer.body) == ("chunked", None, data)
-
-
-def test_a_slow_reader_gets_the_whole_file_and_others_do_not_wait_for_it(serve_source, source):
-    server = serve_source(source(DATA * 3, held=True))
-    slow = server.connect(receive_buffer=16 * 1024)
-    slow.request("GET", "/f", Connection="close")
-    slow.head()
-    assert server.ask("GET", "/f").body == DATA * 3
-    slow.sock.suppress_ragged_eofs = False
-    assert slow.take(len(DATA) * 3) == DATA * 3
-    assert slow.is_closed()
+# Clients that do not read
 
 
 def keep_little_in_the_kernel(server: Any) -> None:
@@ -332,15 +216,6 @@ def test_a_slow_reader_gets_the_end_of_a_page_before_the_connection_ends(serving
     assert slow.is_closed()
 
 
-def test_clients_that_stall_hold_no_thread(serve_source, source):
-    server = serve_source(source(DATA * 8, held=True))
-    stalled = [server.connect(receive_buffer=16 * 1024) for _ in range(40)]  # more than there are threads
-    for client in stalled:
-        client.request("GET", "/f")
-        client.head()
-    assert server.ask("GET", "/f", Range="bytes=0-999999").status == 206
-
-
 def test_a_client_that_does_not_read_fills_no_memory(serving_tls, source):
     blueprint, transports = RegistryBlueprint(), []
 
@@ -358,62 +233,6 @@ def test_a_client_that_does_not_read_fills_no_memory(serving_tls, source):
     assert 0 < transports[0].get_write_buffer_size() < 512 * 1024
 
 
-# Breaking off, HTTP-12
-
-
-@pytest.mark.parametrize("asked", [{}, {"Range": "bytes=100-"}, {"Connection": "close"}])
-def test_a_file_that_breaks_off_never_looks_complete(serve_source, source, cut, until, asked):
-    # HTTP-12: and even where there is no length, the end is not one that TLS calls an end.
-    file = source(DATA[:500_000], BROKE, size=len(DATA))
-    client = serve_source(file).connect()
-    client.sock.suppress_ragged_eofs = False
-    client.request("GET", "/f", **asked)
-    with pytest.raises((ssl.SSLError, cut)):
-        client.answer()
-    until(lambda: file.closed == 1)
-
-
-def test_a_file_of_unknown_length_that_breaks_off_has_no_last_chunk(serve_source, source, until):
-    # HTTP-12
-    file = source(DATA[:500_000], BROKE, size=None)
-    client = serve_source(file).connect()
-    client.request("GET", "/f")
-    assert client.head()["transfer-encoding"] == "chunked"
-    while client.fill():
-        pass
-    assert b"\r\n0\r\n" not in client.buffer[-100:]
-    until(lambda: file.closed == 1)
-
-
-@pytest.mark.parametrize("kind", ["held", "growing", "unknown"])
-@pytest.mark.parametrize("politely", [True, False])
-def test_a_client_that_leaves_lets_go_of_everything(serve_source, source, until, kind, politely):
-    gate = threading.Event()
-    file = (
-        source(DATA * 10, held=True)
-        if kind == "held"
-        else source(DATA, gate, DATA, size=None if kind == "unknown" else 2 * len(DATA))
-    )
-    server = serve_source(file)
-    server.ask("GET", "/health")
-    before = descriptors()
-    clients = [server.connect(receive_buffer=16 * 1024) for _ in range(3)]
-    for client in clients:
-        client.request("GET", "/f")
-        client.head()
-    for client in clients:
-        if politely:
-            client.sock.settimeout(0.01)
-            # Says that it ends, and does not wait for what is still on its way.
-            with suppress(OSError):
-                client.sock.unwrap()
-        client.close()
-    gate.set()
-    until(lambda: file.closed == 3)
-    until(lambda: descriptors() <= before)
-    assert server.ask("GET", "/health").status == 200
-
-
 # What is no TLS, or never becomes it
 
 
@@ -428,7 +247,7 @@ def test_plain_http_is_told_to_ask_by_https(serving_tls):
 @pytest.mark.parametrize(
     "sent", [b"\0" * 100, b"SSH-2.0-x\r\n", b"\x16\x03\x01\xff\xff" + b"x" * 70_000, b"\x15\x03\x01\0\x02\x02\x28"]
 )
-def test_what_is_no_tls_ends_the_connection(serving_tls, until, sent):
+def test_what_is_no_tls_ends_the_connection(serving_tls, until, sent, descriptors):
     server = serving_tls()
     server.ask("GET", "/health")
     before = descriptors()
@@ -456,7 +275,7 @@ def test_a_record_that_was_changed_on_its_way_ends_the_connection(serving_tls, t
     assert server.ask("GET", "/health").status == 200
 
 
-def test_a_client_that_sends_nonsense_and_does_not_read_is_let_go(serving_tls, shelf, until):
+def test_a_client_that_sends_nonsense_and_does_not_read_is_let_go(serving_tls, shelf, until, descriptors):
     server = serving_tls(shelf.blueprint)
     keep_little_in_the_kernel(server)
     client = server.connect(receive_buffer=4 * 1024)
@@ -499,8 +318,8 @@ def test_time_for_the_handshake_does_not_end_a_connection_later(serving_tls, mon
 # Another certificate
 
 
-def test_new_connections_get_the_new_certificate_and_others_go_on(serving_tls, authority):
-    shown = [context_for(authority, "first.example"), context_for(authority, "second.example")]
+def test_new_connections_get_the_new_certificate_and_others_go_on(serving_tls, context_for):
+    shown = [context_for("first.example"), context_for("second.example")]
     server = serving_tls(tls=lambda: shown[0])
     first = server.connect()
     assert ("DNS", "first.example") in first.sock.getpeercert()["subjectAltName"]
