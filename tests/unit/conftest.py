@@ -28,6 +28,7 @@ from nora.store.directory import DirectoryStore
 from nora.tasks import Tasks
 from nora.upstream import client as client_module
 from nora.upstream.client import UpstreamClient
+from tests.unit.clock import Clock
 
 
 def _once(rewrite: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -100,6 +101,11 @@ class Upstreams:
         if isinstance(answer, int):
             return httpx.Response(answer)
         return httpx.Response(200, content=answer) if isinstance(answer, bytes) else answer
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture

@@ -12,20 +12,11 @@ import pytest
 
 from nora.audit.log import AuditLog
 from nora.tasks import Tasks
+from tests.unit.clock import Clock
 
 NOON = 1_795_867_200.0
 """2026-11-28T12:00:00Z."""
 DAY = 24 * 3600.0
-
-
-class Clock:
-    """Says what it is told to."""
-
-    def __init__(self, now: float) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -11,16 +11,9 @@ import pytest
 from nora.api import Actor, Right, TooManyRequests, Unauthorized
 from nora.auth.access import Access, Rules
 from nora.auth.limits import LoginLimits
+from tests.unit.clock import Clock
 
 HERE, THERE = "192.0.2.1", "198.51.100.7"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Users:
@@ -40,11 +33,6 @@ class Users:
 
 def login(username: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

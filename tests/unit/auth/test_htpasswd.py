@@ -16,6 +16,7 @@ import pytest
 from nora.api import Actor
 from nora.auth import htpasswd
 from nora.auth.htpasswd import HtpasswdFile
+from tests.unit.clock import Clock
 
 
 def hashed(password: str, prefix: bytes = b"2b", cost: int = 4) -> str:
@@ -25,14 +26,6 @@ def hashed(password: str, prefix: bytes = b"2b", cost: int = 4) -> str:
 
 ALICE = f"alice:{hashed('secret')}\n"
 BOB = f"bob:{hashed('hunter2')}\n"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Check:
@@ -51,11 +44,6 @@ class Check:
     @property
     def count(self) -> int:
         return len(self.hashes)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

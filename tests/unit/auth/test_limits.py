@@ -13,21 +13,9 @@ from hypothesis import strategies as st
 from nora.auth import limits as module
 from nora.auth.limits import ADDRESS_BURST, ADDRESS_SECONDS, TURNS, USER_BURST, USER_SECONDS, LoginLimits
 from nora.rates import Buckets
+from tests.unit.clock import Clock
 
 HERE, THERE = "192.0.2.1", "198.51.100.7"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -13,16 +13,9 @@ import pytest
 from nora.api import Actor, Right
 from nora.auth.access import Access, Rules
 from nora.auth.htpasswd import STAT_INTERVAL_SECONDS, SUCCESS_SECONDS, HtpasswdFile
+from tests.unit.clock import Clock
 
 OPEN = Rules(open_registries=["*"])
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Users:
@@ -36,11 +29,6 @@ def login(username: str, password: str) -> str:
 
 def line(username: str, password: str) -> str:
     return f"{username}:{bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()}\n"
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

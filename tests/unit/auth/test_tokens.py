@@ -32,14 +32,6 @@ READ = (Grant(rights=frozenset({Right.READ})),)
 FORM = re.compile(r"nora_[a-z0-9]{12}_[A-Za-z0-9]{43}")
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class Looks:
     """What is asked of a store, counted."""
 
@@ -61,11 +53,6 @@ class Looks:
     @property
     def of_records(self) -> list[str]:
         return [key for key in self.keys if not key.endswith(".used")]
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +16,7 @@ from nora.audit.entry import Entry, line_of
 from nora.audit.file import AuditFile
 from nora.cli import audit as command
 from nora.cli.audit import shown, wanted
-from nora.store.directory import DirectoryStore, StoreError
+from nora.store.directory import StoreError
 
 YANK = Entry(
     at="2026-11-28T12:00:00.250000Z",
@@ -44,35 +42,22 @@ run(None, {"storage.path": sys.argv[1]}, Wanted(), follow=sys.argv[2] == "follow
 
 
 @pytest.fixture
-def storage(tmp_path) -> Path:
-    DirectoryStore.open(tmp_path / "store")
-    return tmp_path / "store"
-
-
-@pytest.fixture
 def add(storage) -> Callable[[Entry], None]:
     file = AuditFile(storage / "audit")
     return lambda entry: file.append(line_of(entry))
 
 
 @pytest.fixture
-def run(tmp_path, storage, monkeypatch, capsys) -> Iterator[Callable[..., tuple[str, str]]]:
+def run(storage, place, capsys) -> Callable[..., tuple[str, str]]:
     """Calls the command; returns what it wrote."""
-    (tmp_path / "config.toml").write_text("")
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("NORA_")]:
-        monkeypatch.delenv(name)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    (place / "config.toml").write_text("")
 
     def call(*, path: str = "store", as_json: bool = False, limit: int | None = None, **options: object) -> tuple[str, str]:
         which = wanted(**{"actions": (), "since": None, "until": None, **options})  # type: ignore[arg-type]
         command.run(None, {"storage.path": path}, which, follow=False, as_json=as_json, limit=limit)
         return capsys.readouterr()
 
-    yield call
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    return call
 
 
 @pytest.fixture

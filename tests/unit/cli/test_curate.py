@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import pwd
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,22 +59,15 @@ def storage(tmp_path) -> Path:
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch) -> Iterator[Callable[..., Result]]:
+def run(place) -> Callable[..., Result]:
     """Runs ``nora`` with these arguments, against the storage."""
-    (tmp_path / "config.toml").write_text(HOSTED_ONLY)
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("NORA_")]:
-        monkeypatch.delenv(name)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    (place / "config.toml").write_text(HOSTED_ONLY)
 
     def call(*arguments: str, storage: str = "store", **options: Any) -> Result:
         command, *rest = arguments
         return CliRunner().invoke(cli, [command, "--storage", storage, *rest], prog_name="nora", **options)
 
-    yield call
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    return call
 
 
 def said(result: Result) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,17 +39,10 @@ def disk(tmp_path, monkeypatch) -> Disk:
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch) -> Iterator[Callable[..., Result]]:
+def run(place) -> Callable[..., Result]:
     """Runs ``nora gc`` with these arguments."""
-    (tmp_path / "config.toml").write_text(CONFIG)
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("NORA_")]:
-        monkeypatch.delenv(name)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield lambda *arguments, storage="store": CliRunner().invoke(cli, ["gc", "--storage", storage, *arguments])
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    (place / "config.toml").write_text(CONFIG)
+    return lambda *arguments, storage="store": CliRunner().invoke(cli, ["gc", "--storage", storage, *arguments])
 
 
 def test_it_removes_what_nobody_needs_and_says_what(disk, run):

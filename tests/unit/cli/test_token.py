@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,29 +45,16 @@ class Said:
 
 
 @pytest.fixture
-def storage(tmp_path) -> Path:
-    DirectoryStore.open(tmp_path / "store")
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def run(tmp_path, storage, monkeypatch, capsys) -> Iterator[Callable[..., Said]]:
+def run(storage, place, capsys) -> Callable[..., Said]:
     """Calls a command, and returns what it said."""
-    (tmp_path / "config.toml").write_text(LOGIN_NEEDED)
-    (tmp_path / "users").write_text("")
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("NORA_")]:
-        monkeypatch.delenv(name)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    (place / "config.toml").write_text(LOGIN_NEEDED)
+    (place / "users").write_text("")
 
     def call(command: Callable[..., None], *arguments: Any, path: str = "store", **options: Any) -> Said:
         command(None, {"storage.path": path}, *arguments, **options)
         return Said(capsys.readouterr())
 
-    yield call
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    return call
 
 
 def in_store(storage: Path, work: Callable[[Tokens], Any]) -> Any:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,23 +18,16 @@ LOGIN_NEEDED = '[auth]\nenabled = true\nhtpasswd_file = "users"\n'
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch) -> Iterator[Callable[..., Result]]:
+def run(place) -> Callable[..., Result]:
     """Runs ``nora token`` with these arguments, against the storage."""
-    DirectoryStore.open(tmp_path / "store")
-    (tmp_path / "config.toml").write_text(LOGIN_NEEDED)
-    (tmp_path / "users").write_text("")
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("NORA_")]:
-        monkeypatch.delenv(name)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    DirectoryStore.open(place / "store")
+    (place / "config.toml").write_text(LOGIN_NEEDED)
+    (place / "users").write_text("")
 
     def call(command: str, *arguments: str, storage: str = "store") -> Result:
         return CliRunner().invoke(cli, ["token", command, "--storage", storage, *arguments], prog_name="nora")
 
-    yield call
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    return call
 
 
 def listed(run: Callable[..., Result]) -> list[dict[str, Any]]:

@@ -35,14 +35,6 @@ EVERYBODY_WORKS_AND_BOSS_ADMINISTERS = Rules(
 DAY_SECONDS = 24 * 3600
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class Knows:
     """Everybody whose password is ``right``."""
 
@@ -72,11 +64,6 @@ async def running(access: Access, tokens: Tokens, noted: Noted | None = None) ->
     finally:
         stop.set()
         await asyncio.wait_for(serving, 10)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -23,19 +23,7 @@ from nora.upstream.client import Upstream, UpstreamClient
 from nora.upstream.downloads import Downloads
 from nora.upstream.listings import UpstreamListings
 from nora.upstream.pins import Pins
-
-
-class Clock:
-    """Seconds since the epoch, as far as the test wants."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def turn(self, seconds: float) -> None:
-        self.now += seconds
+from tests.unit.clock import Clock
 
 
 class World:

@@ -16,24 +16,6 @@ from nora.upstream.listings import UpstreamListings
 BASE = "https://index.example/simple/"
 
 
-class Clock:
-    """Seconds since the epoch, as far as the test wants."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def turn(self, seconds: float) -> None:
-        self.now += seconds
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
 @pytest.fixture
 def make_listings(store, tasks, upstream_client, toy_format, clock) -> Callable[..., UpstreamListings]:
     """One more worker's view of the same upstream and the same store."""
