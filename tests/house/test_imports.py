@@ -35,7 +35,16 @@ ALLOWED: dict[str, set[str]] = {
     **SHARED,
     "logs": {"context"},  # each line names the request that it was written for
     "api": set(),
-    "auth": {"api", "audit.entry", "clock", "lru", "rates", "rights", "tasks", "store.protocol"},  # tokens are kept in the store
+    "auth": {
+        "api",
+        "audit.entry",
+        "clock",
+        "lru",
+        "rates",
+        "rights",
+        "tasks",
+        "store.protocol",
+    },  # tokens are kept in the store
     "audit": {"api", "clock", "context", "tasks"},
     "config": {"api", "rights"},
     "plugins": {"api"},
