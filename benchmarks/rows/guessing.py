@@ -43,7 +43,7 @@ def measure(bench: Bench, fleet: Fleet) -> None:
     note = (
         f"{count:,} wrong passwords over {CONNECTIONS} connections of one address, with the name of the user whose page is measured, for "
         f"{MAX_SECONDS:g} seconds at most. Whoever is measured asks every two milliseconds over one connection; the user comes from another "
-        "address, and the page is held. While anybody is over a limit, requests with a password do without the cache of prepared answers."
+        "address, and the page is held."
     )
     group = bench.group(NAME, "Others while passwords are guessed", FIGURES, baseline=IDLE, note=note)
     wanted = [title for title in LOGINS if bench.wants(NAME, title)]

@@ -22,6 +22,10 @@ Told: TypeAlias = Callable[[LoginProblem, str, str, str], None]
 """Hears of a login that was refused: how, the user name, the address, and the id of the token, if it was one. Must not block."""
 
 
+Admitted: TypeAlias = Callable[[str], bool]
+"""Whether a login still stands, for a request from this address. Must not block."""
+
+
 @dataclass(frozen=True, slots=True)
 class Login:
     """Who asks, what that allows, and the id of the token that was given, if it was one."""
@@ -135,10 +139,10 @@ class Access:
         place = "here" if registry is None else f"in the registry {registry}"
         raise Forbidden(f"{login.actor.name} has no right to {right.value} anything {place}; ask whoever runs it for the right")
 
-    def standing(self, authorization: str | None, right: Right) -> Callable[[], bool] | None:
+    def standing(self, authorization: str | None, right: Right) -> Admitted | None:
         """A cheap question, whether :meth:`authorize` would still answer as it has just done; ``None`` if that cannot be told.
 
-        To be called only after ``authorize`` has let the same request pass.
+        It is asked with the address that a request comes from. To be called only after ``authorize`` has let the same request pass.
         """
         if not self._enabled:
             return _always
@@ -146,17 +150,19 @@ class Access:
         if credentials is None:
             return _always if self._rules.of("").allows_some(right, None) else None
         if self._tokens is not None and self._tokens.is_token(credentials.password):
-            return self._tokens.standing(credentials.password)
+            stands = self._tokens.standing(credentials.password)
+            return None if stands is None else lambda _: stands()
         return self._password_standing(credentials)
 
-    def _password_standing(self, credentials: Credentials) -> Callable[[], bool] | None:
+    def _password_standing(self, credentials: Credentials) -> Admitted | None:
         # Whoever is asked first and vouches decides alone. Not every authenticator can say for how long.
         first = self._authenticators[0] if self._authenticators else None
         if not isinstance(first, StandingAuthenticator):
             return None
-        stands, limits = first.standing(credentials.username, credentials.password), self._limits
-        # While anybody is over a limit, passwords go the usual way, where the limits are: a prepared answer tells that a guess is right.
-        return None if stands is None else lambda: limits.idle and stands()
+        stands = first.standing(credentials.username, credentials.password)
+        user, limits = credentials.username, self._limits
+        # Over a limit it is asked the usual way, which refuses it: a prepared answer would tell that a guess is right.
+        return None if stands is None else lambda client: not limits.check(client, user) and stands()
 
     async def _login(self, credentials: Credentials, client: str) -> Login:
         try:
@@ -204,5 +210,5 @@ def open_registries(anonymous_read: bool, registries: Mapping[str, bool]) -> tup
     return ("*",) if anonymous_read else tuple(name for name, is_open in registries.items() if is_open)
 
 
-def _always() -> bool:
+def _always(_: str) -> bool:
     return True

@@ -50,18 +50,13 @@ class LoginLimits:
         self._turns: dict[bytes, asyncio.Semaphore] = {}
         self._askers: dict[bytes, int] = {}
 
-    @property
-    def idle(self) -> bool:
-        """Whether nobody at all is over a limit, so that :meth:`check` need not be asked."""
-        return self._clock() >= self._limited_until
-
     def check(self, address: str, user: str) -> float:
         """Seconds to wait before a login from ``address`` as ``user`` may be tried; 0.0 if it may be now.
 
         Whoever has to wait gets no answer to the credentials, right or wrong; they are not even looked at.
         """
         now = self._clock()
-        if now >= self._limited_until:
+        if now >= self._limited_until:  # nobody at all is over a limit
             return 0.0
         place, name = place_of(address), _name(user)
         wait = self._addresses.wait(place, now)

@@ -22,6 +22,7 @@ from sanic.request import Request
 
 from nora import metrics
 from nora.api import Actor
+from nora.auth.access import Admitted
 from nora.context import Standing
 from nora.http.bodies import MAX_BODY_BYTES, Bodies, send
 from nora.http.forwarded import Network, forwarded_address, is_trusted
@@ -66,7 +67,7 @@ class Prepared:
     body: bytes
     weight: int
     standing: Standing
-    admitted: Callable[[], bool]
+    admitted: Admitted
     tally: Tally
     told: Told
     client: str
@@ -139,10 +140,10 @@ class HeldPages:
                 self._discard(key)
                 return False
             prepared.standing = renewed
-        if not prepared.admitted():
+        client = prepared.client or protocol.conn_info.client_ip
+        if not prepared.admitted(client):
             self._discard(key)
             return False
-        client = prepared.client or protocol.conn_info.client_ip
         if self._limits is not None and self._limits.take(client):
             return False
         self._entries.move_to_end(key)
@@ -167,7 +168,7 @@ class HeldPages:
         outgoing: Outgoing,
         standing: Standing,
         *,
-        admitted: Callable[[], bool] | None,
+        admitted: Admitted | None,
         registry: str,
         actor: Actor,
     ) -> None:

@@ -227,7 +227,7 @@ async def test_a_token_is_a_password_of_any_user_name_or_a_bearer(value: str) ->
     assert found.grants.allows(Right.WRITE, "pypi", "team-x")
     assert not found.grants.allows(Right.WRITE, "pypi", "x")
     assert not found.grants.allows(Right.ADMIN, "pypi", "team-x")
-    assert access.standing(value, Right.READ)()
+    assert access.standing(value, Right.READ)("192.0.2.1")
 
 
 async def test_a_token_never_allows_more_than_its_user_may_do() -> None:

@@ -68,16 +68,27 @@ async def test_over_the_limit_a_right_guess_looks_like_a_wrong_one_even_if_its_u
     assert await outcome(access, "alice", "secret", THERE) == "right"
 
 
-async def test_prepared_answers_tell_nothing_while_anybody_is_over_a_limit(access: Access, clock: Clock) -> None:
+async def test_prepared_answers_tell_nothing_to_who_is_over_a_limit(access: Access, clock: Clock) -> None:
     assert await outcome(access, "alice", "secret", THERE) == "right"
     stands = access.standing(login("alice", "secret"), Right.READ)
     assert stands is not None
-    assert stands()
+    assert stands(HERE)
     for number in range(10):
         await outcome(access, "bob", f"guess{number}", HERE)
-    assert not stands()
+    assert not stands(HERE)
+    assert stands(THERE), "others notice nothing"
     clock.now += 6
-    assert stands()
+    assert stands(HERE)
+
+
+async def test_prepared_answers_tell_nothing_of_a_name_that_is_over_its_limit_but_where_it_is_at_home(access: Access) -> None:
+    assert await outcome(access, "alice", "secret", THERE) == "right"
+    stands = access.standing(login("alice", "secret"), Right.READ)
+    assert stands is not None
+    for number in range(60):
+        await outcome(access, "alice", "guess", f"203.0.113.{number}")
+    assert stands(THERE)
+    assert not stands(HERE)
 
 
 async def test_who_has_logged_in_stays_in_whoever_tries_the_same_name_elsewhere(access: Access) -> None:

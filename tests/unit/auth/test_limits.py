@@ -137,24 +137,12 @@ def test_names_that_are_no_utf8_or_very_long_are_names(limits: LoginLimits) -> N
         assert limits.check(THERE, name) == 0.0
 
 
-def test_idle_says_whether_anybody_is_over_a_limit(limits: LoginLimits, clock: Clock) -> None:
-    assert limits.idle
-    fail(limits, HERE, "alice", 9)
-    assert limits.idle
-    limits.failed(HERE, "alice")
-    assert not limits.idle
-    clock.now += 6
-    assert limits.idle
-    assert limits.check(HERE, "alice") == 0.0
-
-
 def test_who_has_to_wait_longer_still_does_when_others_are_through(limits: LoginLimits, clock: Clock) -> None:
     fail(limits, HERE, "alice", 13)
     fail(limits, THERE, "bob", 10)
     clock.now += 7
     assert limits.check(THERE, "bob") == 0.0
     assert limits.check(HERE, "alice") == 17.0
-    assert not limits.idle
 
 
 @given(

@@ -15,6 +15,7 @@ from nora.auth.access import Access, Rules
 from nora.auth.htpasswd import STAT_INTERVAL_SECONDS, SUCCESS_SECONDS, HtpasswdFile
 from tests.unit.clock import Clock
 
+HERE, THERE = "192.0.2.1", "198.51.100.7"
 OPEN = Rules(open_registries=["*"])
 
 
@@ -55,23 +56,23 @@ async def passed(access: Access, authorization: str | None, right: Right = Right
 async def test_where_everything_is_open_it_stays_so(authorization: str | None, right: Right) -> None:
     stands = await passed(Access(False, Rules(), ()), authorization, right)
     assert stands is not None
-    assert stands()
+    assert stands(HERE)
 
 
 async def test_anonymous_reading_stays_open(users: HtpasswdFile) -> None:
     stands = await passed(Access(True, OPEN, [users]), None)
     assert stands is not None
-    assert stands()
+    assert stands(HERE)
 
 
 async def test_a_login_stands_as_long_as_it_is_remembered(users: HtpasswdFile, clock: Clock) -> None:
     stands = await passed(Access(True, Rules(), [users]), login("alice", "secret"))
     assert stands is not None
-    assert stands()
+    assert stands(HERE)
     clock.now += SUCCESS_SECONDS - 0.01
-    assert stands()
+    assert stands(HERE)
     clock.now += 0.01
-    assert not stands()
+    assert not stands(HERE)
 
 
 @pytest.mark.parametrize("change", ["removed", "other password", "other user", "gone"])
@@ -87,10 +88,10 @@ async def test_a_login_ends_with_any_change_of_the_file(users: HtpasswdFile, pat
             path.write_text(path.read_text() + line("bob", "b"))
         case "gone":
             path.unlink()
-    assert stands(), "the usual way does not look within the same second either"
+    assert stands(HERE), "the usual way does not look within the same second either"
     clock.now += STAT_INTERVAL_SECONDS
-    assert not stands()
-    assert not stands()
+    assert not stands(HERE)
+    assert not stands(HERE)
 
 
 async def test_a_login_that_was_allowed_again_has_to_be_checked_again(users: HtpasswdFile, path: Path, clock: Clock) -> None:
@@ -100,14 +101,14 @@ async def test_a_login_that_was_allowed_again_has_to_be_checked_again(users: Htp
     content = path.read_text()
     path.write_text("")
     clock.now += STAT_INTERVAL_SECONDS
-    assert not stands()
+    assert not stands(HERE)
     path.write_text(content)
     os.utime(path, (1, 1))
     clock.now += STAT_INTERVAL_SECONDS
-    assert not stands()
+    assert not stands(HERE)
     again = await passed(access, login("alice", "secret"))
     assert again is not None
-    assert again()
+    assert again(HERE)
 
 
 async def test_a_login_that_a_plugin_vouches_for_is_asked_for_each_time(users: HtpasswdFile) -> None:
