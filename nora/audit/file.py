@@ -19,11 +19,15 @@ from pathlib import Path
 
 from nora.audit.entry import Entry, line_of
 from nora.clock import timestamp
+from nora.store.durable import sync_folder
 
 FOLDER = "audit"
 LOCK_SECONDS = 5.0
 """For so long another process is waited for, which needs a moment unless it is stopped."""
 _LOCK_STEP_SECONDS = 0.005
+DAY_SECONDS = 24 * 3600
+NEEDED_DAYS = 30
+"""So many days beyond their time files are kept for a webhook that has not got them yet."""
 _NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.jsonl(?:[.-].*)?\Z", re.DOTALL)
 
 
@@ -36,7 +40,7 @@ class AuditFile:
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self._folder, self._clock = folder, clock
-        self._path = ""
+        self._path = self._durable_path = ""
         self._descriptor = -1
 
     def append(self, lines: bytes) -> None:
@@ -55,6 +59,20 @@ class AuditFile:
                     os.ftruncate(descriptor, size)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    def sync(self) -> None:
+        """Have what was appended survive the end of the system, too.
+
+        Raises:
+            OSError: it may not.
+        """
+        if self._descriptor < 0:
+            return
+        os.fdatasync(self._descriptor)
+        if self._path != self._durable_path:  # a file's name is kept by its folder
+            for folder in (self._folder, self._folder.parent):
+                sync_folder(folder)
+            self._durable_path = self._path
+
     def close(self) -> None:
         """Close the file; it is opened again when it is needed."""
         if self._descriptor >= 0:
@@ -66,24 +84,29 @@ class AuditFile:
         while True:
             self._open()
             descriptor = self._descriptor
-            _lock(descriptor)
+            lock(descriptor)
             try:
-                # It may have been moved while we waited. If it is moved from now on, the lines are moved with it.
-                if self._is_current():
+                # It may have been moved while we waited, or the day be over: whoever gets the lock of such a file knows that no
+                # line will come. If it is moved from now on, the lines are moved with it.
+                if self._is_current() and self._path == self._path_of_today():
                     yield descriptor
                     return
             finally:
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
 
     def _open(self) -> None:
-        path = str(self._folder / f"{day_of(self._clock())}.jsonl")
+        path = self._path_of_today()
         if self._descriptor >= 0 and path == self._path and self._is_current():
             return
         self.close()
-        if not self._folder.is_dir():
-            _make_folder(self._folder)
-        self._descriptor = _open(path, self._folder)
+        make_folder(self._folder)
+        self._descriptor, is_new = _open(path, self._folder)
         self._path = path
+        if is_new:
+            self._durable_path = ""
+
+    def _path_of_today(self) -> str:
+        return str(self._folder / f"{day_of(self._clock())}.jsonl")
 
     def _is_current(self) -> bool:
         try:
@@ -105,15 +128,21 @@ def write_now(root: Path, action: str, *, clock: Callable[[], float] = time.time
     file = AuditFile(root / FOLDER, clock)
     try:
         file.append(line_of(Entry(at=timestamp(clock()), action=action, **details)))  # type: ignore[arg-type]
+        file.sync()
     finally:
         file.close()
 
 
-def remove_old(folder: Path, keep_days: int, now: float) -> int:
-    """Remove the files of days that ended more than ``keep_days`` days ago, moved ones too, unless that is 0; returns how many."""
+def remove_old(folder: Path, keep_days: int, now: float, needed: str | None = None) -> int:
+    """Remove the files of days that ended more than ``keep_days`` days ago, moved ones too, unless that is 0; returns how many.
+
+    Those of the day ``needed`` and later are kept up to :data:`NEEDED_DAYS` days longer.
+    """
     if not keep_days:
         return 0
-    first = day_of(now - keep_days * 24 * 3600)
+    first = day_of(now - keep_days * DAY_SECONDS)
+    if needed is not None and needed < first:
+        first = max(needed, day_of(now - (keep_days + NEEDED_DAYS) * DAY_SECONDS))
     removed = 0
     for path, day in day_files(folder):
         if day < first:
@@ -131,7 +160,7 @@ def day_files(folder: Path) -> Iterator[tuple[Path, str]]:
         return
     for name in names:
         match = _NAME.match(name)
-        if match and _is_day(match[1]):
+        if match and is_day(match[1]):
             yield folder / name, match[1]
 
 
@@ -144,18 +173,26 @@ def day_of(seconds: float) -> str:
     return str((datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)).date())
 
 
-def _open(path: str, folder: Path) -> int:
+def _open(path: str, folder: Path) -> tuple[int, bool]:
+    """A descriptor of the file, and whether the file is new."""
     flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     while True:
         with suppress(FileNotFoundError):
-            return os.open(path, flags)
+            return os.open(path, flags), False
         with suppress(FileExistsError):  # another process was first, and its file may be moved already
             descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o640)
             _hand_over(descriptor, folder)
-            return descriptor
+            return descriptor, True
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder if it is not there, for its owner and group only.
+
+    Raises:
+        OSError: its parent is not there, or nothing can be made in it.
+    """
+    if folder.is_dir():
+        return
     with suppress(FileExistsError):
         folder.mkdir(mode=0o750)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -172,19 +209,24 @@ def _hand_over(descriptor: int, model: Path) -> None:
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
-def _is_day(text: str) -> bool:
+def is_day(text: str) -> bool:
+    """Whether a text is a day as files are named by them, such as 2026-11-28."""
     try:
-        datetime.fromisoformat(text)
+        return str(datetime.fromisoformat(text).date()) == text
     except ValueError:
         return False
-    return True
 
 
-def _lock(descriptor: int) -> None:
+def lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> None:
+    """Wait for the lock of a file of entries. Readers that want to know what is settled share it, for a moment.
+
+    Raises:
+        TimeoutError: others have kept it for :data:`LOCK_SECONDS`.
+    """
     end = time.monotonic() + LOCK_SECONDS
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             if time.monotonic() > end:

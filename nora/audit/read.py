@@ -27,8 +27,10 @@ QUIET_LOOKS = 3
 """So often a file that was moved away is looked at in vain, then it is closed."""
 _AGAIN_SECONDS = 0.05
 _HEAD_BYTES = 200
-_OPENERS: dict[str, Callable[[Path], object]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-_UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)
+OPENERS: dict[str, Callable[[Path], object]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+"""By the end of a name: what opens files that were compressed."""
+UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)
+"""What reading such a file may raise."""
 _MOVED = re.compile(r".*\.jsonl(?:([.-])([0-9]{1,15}))?")
 _AGO = re.compile(r"([0-9]{1,6})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
@@ -140,7 +142,7 @@ class AuditReader:
     def _files(self) -> list[tuple[Path, str]]:
         """All files and their days, in order."""
         try:
-            return sorted(day_files(self._folder), key=lambda found: _order(found[0], found[1]))
+            return sorted(day_files(self._folder), key=lambda found: order_of(found[0], found[1]))
         except OSError as error:
             raise AuditUnreadable(f"{self._folder}: {error.strerror}") from error
 
@@ -154,7 +156,7 @@ class AuditReader:
             self._complain(f"{path}: passed over: decompress it to have it read")
             return None
         try:
-            return _Tail(path, cast(BinaryIO, _OPENERS.get(path.suffix, _open_plain)(path)))
+            return _Tail(path, open_file(path))
         except FileNotFoundError:
             return None  # removed, since it was old
         except OSError as error:
@@ -173,7 +175,7 @@ class AuditReader:
                     continue
                 if self._wanted.has(entry):
                     yield Found(entry, line)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             tail.rest = b""
             self._complain(f"{tail.path}:{tail.number + 1}: the rest cannot be read: {error}")
 
@@ -252,7 +254,16 @@ def time_of(text: str, now: float) -> str:
         ) from None
 
 
-def _order(path: Path, day: str) -> tuple[str, bool, int, str]:
+def open_file(path: Path) -> BinaryIO:
+    """Open a file to read what was written to it, though it may be compressed by now.
+
+    Raises:
+        OSError: it is not there, or cannot be opened.
+    """
+    return cast(BinaryIO, OPENERS.get(path.suffix, _open_plain)(path))
+
+
+def order_of(path: Path, day: str) -> tuple[str, bool, int, str]:
     """Of one day, what was moved away comes first: ``.2`` before ``.1``, and ``-20261128`` before ``-20261129``."""
     match = _MOVED.match(path.name)
     if match is None or match[2] is None:

@@ -168,6 +168,24 @@ def test_one_entry_can_be_written_at_once(tmp_path, folder, clock):
     ]
 
 
+def test_lines_can_be_made_durable_with_the_name_of_their_file(file, folder, clock, monkeypatch):
+    synced = []
+    real_file, real_folder = os.fdatasync, module.sync_folder
+    monkeypatch.setattr(module.os, "fdatasync", lambda descriptor: (synced.append("lines"), real_file(descriptor)))
+    monkeypatch.setattr(module, "sync_folder", lambda path: (synced.append(path), real_folder(path)))
+    file.sync()
+    assert synced == []
+    file.append(ONE)
+    file.sync()
+    file.append(TWO)
+    file.sync()
+    assert synced == ["lines", folder, folder.parent, "lines"]
+    (folder / TODAY).unlink()
+    file.append(ONE)
+    file.sync()
+    assert synced[4:] == ["lines", folder, folder.parent], "another file of the same name"
+
+
 # Removing
 
 
@@ -181,6 +199,22 @@ def test_days_are_kept_as_long_as_they_are_to_be(folder):
     assert remove_old(folder, 3, NOON) == 8
     assert {path.name for path in folder.iterdir()} == {*names[:16], *others}
     assert remove_old(folder, 3, NOON) == 0
+
+
+def test_what_a_webhook_still_needs_is_kept_for_some_time(folder):
+    folder.mkdir()
+    for days in range(50):
+        (folder / f"{day_of(NOON - days * DAY)}.jsonl").write_bytes(ONE)
+
+    def oldest() -> str:
+        return min(path.name for path in folder.iterdir())
+
+    assert remove_old(folder, 3, NOON, "") == 16
+    assert oldest() == "2026-10-26.jsonl", "that is 30 days beyond the three"
+    assert remove_old(folder, 3, NOON, "2026-11-02") == 7
+    assert oldest() == "2026-11-02.jsonl"
+    assert remove_old(folder, 3, NOON, "2026-11-28") == 23
+    assert oldest() == "2026-11-25.jsonl", "that it is not needed is no reason to remove it sooner"
 
 
 def test_without_a_folder_there_is_nothing_to_remove(folder):
