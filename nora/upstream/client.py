@@ -1,4 +1,4 @@
-"""The HTTP client for upstreams: redirects, credentials, limits. httpx's errors do not get past it."""
+"""The HTTP client for upstreams: redirects, credentials, limits; and for webhooks. httpx's errors do not get past it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from nora.api import UpstreamInvalid, UpstreamTimeout
 from nora.upstream.address import Upstream, shown_url, without_user
 from nora.upstream.encoding import UndecodableBody
 from nora.upstream.failures import check_status, let_go, translating
+from nora.upstream.post import Posted, posted
 from nora.upstream.reach import DEFAULT_PORTS
 from nora.upstream.transport import AiohttpTransport, environment_proxies
 from nora.upstream.whole import WholeBodies
@@ -190,6 +191,10 @@ class UpstreamClient:
             response = await self._open("HEAD", upstream, url, headers, "identity", timeout_seconds)
             await response.aclose()
         return UpstreamResponse(response.status_code, str(response.url), _fields(response))
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes, *, timeout_seconds: float) -> Posted:
+        """Send something once to an address of the operator's choice, see :func:`nora.upstream.post.posted`."""
+        return await posted(self._client, url, headers, body, timeout_seconds)
 
     async def aclose(self) -> None:
         """Close all connections."""
