@@ -16,6 +16,7 @@ from nora.config.reader import Reader
 from nora.config.registries import read_registries
 from nora.config.settings import HOST_TABLES, Settings, Table
 from nora.config.sources import closest, did_you_mean, dotted, read_file, unknown
+from nora.config.webhooks import NOTHING_TO_SEND, read_webhooks, webhook_warnings, without_webhooks
 
 
 def load(
@@ -50,13 +51,18 @@ def load(
     structured = {key: auth[key] for key in ("groups", "rules") if key in auth} if isinstance(auth, Mapping) else {}
     if isinstance(auth, Mapping):
         content["auth"] = {key: value for key, value in auth.items() if key not in structured}
+    content, webhook_tables = without_webhooks(content)
     for name, struct in HOST_TABLES.items():
         table = reader.read(name, struct, content.get(name, {}))
         tables[name] = struct() if table is None else table
     rules = read_access(reader, structured.get("groups", {}), structured.get("rules", ()))
     registries = read_registries(reader, file.content, formats)
+    webhooks = read_webhooks(reader, webhook_tables)
     reader.check_overrides()
-    settings = _resolved(Settings(**tables, registries=registries, rules=rules, warnings=reader.warnings()), cwd)  # type: ignore[arg-type]
+    read = Settings(**tables, registries=registries, rules=rules, webhooks=webhooks, warnings=reader.warnings())  # type: ignore[arg-type]
+    settings = _resolved(read, cwd)
+    if webhooks and not settings.audit.enabled:
+        reader.complain("audit", "enabled", NOTHING_TO_SEND)
     if (exposed := exposure_problem(settings)) is not None:
         reader.complain("server", "host", exposed)
     for name, key, problem in file_problems(settings):
@@ -64,7 +70,8 @@ def load(
     if reader.problems:
         raise ConfigurationError(reader.problems)
     return msgspec.structs.replace(
-        settings, warnings=(*settings.warnings, *access_warnings(settings), *file_warnings(settings))
+        settings,
+        warnings=(*settings.warnings, *access_warnings(settings), *file_warnings(settings), *webhook_warnings(webhooks)),
     )
 
 

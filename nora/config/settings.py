@@ -16,6 +16,7 @@ import msgspec
 
 from nora.api import RegistryConfig, url_problem
 from nora.config.networks import network_problem
+from nora.config.webhooks import NamedWebhook
 from nora.rights import Grant
 
 
@@ -192,6 +193,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         registries: At least one; implicit ones first, then in the order of the file.
         rules: Who may do what; with none, whoever has logged in may do everything.
+        webhooks: Those that entries of the audit log are sent to.
         warnings: What was ignored and may be a slip, one line each.
     """
 
@@ -203,6 +205,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     audit: AuditSettings = AuditSettings()
     registries: tuple[RegistrySettings, ...] = ()
     rules: tuple[AccessRule, ...] = ()
+    webhooks: tuple[NamedWebhook, ...] = ()
     warnings: tuple[str, ...] = ()
 
 

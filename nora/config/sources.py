@@ -22,14 +22,14 @@ DEFAULT_FILE = "config.toml"
 
 
 def variable(table_path: str, key: str) -> str:
-    """The environment variable of a key; the keys of ``[server]`` go without their table's name.
+    """The environment variable of a key; the keys of ``[server]`` and of registries go without ``server`` and ``registries``.
 
-    >>> variable("server", "port"), variable("registries.team-a", "proxy_timeout")
-    ('NORA_PORT', 'NORA_TEAM_A_PROXY_TIMEOUT')
+    >>> variable("server", "port"), variable("registries.team-a", "proxy_timeout"), variable("audit.webhooks.chat", "url")
+    ('NORA_PORT', 'NORA_TEAM_A_PROXY_TIMEOUT', 'NORA_AUDIT_WEBHOOKS_CHAT_URL')
     """
-    name = table_path.rpartition(".")[2]
+    name = table_path.removeprefix("registries.")
     prefix = "" if name == "server" else f"{name}_"
-    return f"NORA_{prefix}{key}".upper().replace("-", "_")
+    return f"NORA_{prefix}{key}".upper().replace("-", "_").replace(".", "_")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+import msgspec
 import pytest
 
 from nora.api import Format, ProxyConfig, Registry, RegistryBlueprint, RegistryConfig, Secret
@@ -17,6 +18,7 @@ from nora.config.load import load
 from nora.config.registries import RESERVED_NAMES, RESERVED_SEGMENTS
 from nora.config.settings import HOST_TABLES
 from nora.config.sources import PATH_VARIABLE, variable
+from nora.config.webhooks import WebhookSettings
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs/configuration.md").read_text()
@@ -48,7 +50,7 @@ def pypi_format() -> Format:
 
 
 PYPI = pypi_format()
-TABLES = {**HOST_TABLES, "pypi": PYPI.Config}
+TABLES = {**HOST_TABLES, "audit.webhooks.NAME": WebhookSettings, "pypi": PYPI.Config}
 ALL_KEYS = [(table, key) for table, struct in TABLES.items() for key in keys_of(struct).values()]
 
 
@@ -71,6 +73,8 @@ def type_in_words(key: Key) -> str:
 
 def default_in_toml(value: object) -> str:
     match value:
+        case msgspec.UnsetType():
+            return "none, required"
         case bool():
             return f"`{str(value).lower()}`"
         case Secret():
