@@ -13,6 +13,8 @@ from typing import Any
 from nora import __version__
 from nora.api import EventSink, File, Format, Policy, ProxyConfig, ProxyFormat, RegistryConfig
 from nora.audit.log import AuditLog
+from nora.audit.send import Sender, Webhooks
+from nora.audit.webhook import Webhook
 from nora.auth.access import Access, Rules, open_registries
 from nora.auth.htpasswd import HtpasswdFile
 from nora.auth.tokens import Tokens
@@ -57,12 +59,16 @@ SEND_THREADS = 16
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A composed host: its web application, whether it takes requests, its registries by name, and all declared routes."""
+    """A composed host: its web application, whether it takes requests, its registries by name, and all declared routes.
+
+    A server starts its webhooks; other commands leave sending to servers.
+    """
 
     app: App
     readiness: Readiness
     registries: dict[str, ManagedRegistry]
     mounts: Sequence[Mount]
+    webhooks: Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +98,12 @@ async def host(settings: Settings, plugins: Plugins, environ: Mapping[str, str])
         asyncio.get_running_loop().set_default_executor(pool)
         store = DirectoryStore.open(Path(settings.storage.path))
         stack.push_async_callback(store.aclose)
-        # Connections of their own: however many files are on their way, pages do not wait for a free one.
-        pages, files = _clients(settings, environ, 2)
-        stack.push_async_callback(pages.aclose)
-        stack.push_async_callback(files.aclose)
+        # Connections of their own: however many files are on their way, or receivers are silent, pages do not wait for a free one.
+        pages, files, webhook_client = _clients(settings, environ, 3)
+        for client in (pages, files, webhook_client):
+            stack.push_async_callback(client.aclose)
         tasks = Tasks()
-        audit = AuditLog(store.root, keep_days=settings.audit.keep_days) if settings.audit.enabled else None
+        audit = _audit(settings, store) if settings.audit.enabled else None
         if audit is not None:
             stack.push_async_callback(audit.aclose)  # after the tasks, so what they do last is written, too
             audit.start(tasks)
@@ -125,7 +131,8 @@ async def host(settings: Settings, plugins: Plugins, environ: Mapping[str, str])
         )
         if room := {limit.registry: (limit, parts.used[limit.registry]) for limit in cache_limits(settings)}:
             tasks.spawn(Eviction(store.root, room, parsers=listing_parsers(settings, plugins)).run(), "eviction")
-        yield Host(app, readiness, registries, everything)
+        senders = [Sender(store.root, webhook, webhook_client.post) for webhook in _webhooks(settings)]
+        yield Host(app, readiness, registries, everything, Webhooks(senders, tasks))
 
 
 def mounts(settings: Settings, registries: Mapping[str, ManagedRegistry]) -> list[Mount]:
@@ -169,6 +176,26 @@ def _clients(settings: Settings, environ: Mapping[str, str], count: int) -> list
         return [make_client(ca_cert=ca_cert, environ=environ, version=__version__, context=context) for _ in range(count)]
     except ValueError as error:
         raise ConfigurationError([str(error)]) from error
+
+
+def _audit(settings: Settings, store: DirectoryStore) -> AuditLog:
+    names = [webhook.name for webhook in settings.webhooks]
+    return AuditLog(store.root, keep_days=settings.audit.keep_days, webhooks=names)
+
+
+def _webhooks(settings: Settings) -> list[Webhook]:
+    return [
+        Webhook(
+            name=configured.name,
+            url=configured.config.url,
+            key=configured.config.key,
+            timeout_seconds=configured.config.timeout,
+            actions=frozenset(configured.config.actions),
+            registries=configured.config.registries,
+            projects=configured.config.projects,
+        )
+        for configured in settings.webhooks
+    ]
 
 
 def _access(settings: Settings, plugins: Plugins, stack: AsyncExitStack, tokens: Tokens, audit: AuditLog | None) -> Access:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -20,6 +20,17 @@ RANGE_BYTES = Counter(
 FETCHED_FILES = Counter("nora_fetched_files", "Files fetched from upstreams and kept.", ["registry"])
 FETCHED_BYTES = Counter("nora_fetched_bytes", "Bytes of files fetched from upstreams and kept.", ["registry"])
 DERIVED = Counter("nora_derived_sidecars", "Sidecars read out of their files because no upstream serves them.", ["registry"])
+WEBHOOK_DELIVERIES = Counter(
+    "nora_webhook_deliveries",
+    "Tries to send an entry of the audit log to a webhook, by what came of it.",
+    ["webhook", "outcome"],
+)
+WEBHOOK_BEHIND = Gauge(
+    "nora_webhook_behind_seconds",
+    "Age of the entry of the audit log that a webhook is to get next; 0 if it has all.",
+    ["webhook"],
+    multiprocess_mode="mostrecent",  # of the process that sends, or did so last
+)
 EVENTS = Counter("nora_events", "Changes, by what happened.", ["registry", "action"])
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST

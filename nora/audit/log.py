@@ -8,15 +8,16 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from nora.api import Event
+from nora.audit.cursor import needed_day
 from nora.audit.entry import Entry, LoginProblem, TokenChange, line_of
-from nora.audit.file import FOLDER, AuditFile, remove_old
+from nora.audit.file import DAY_SECONDS, FOLDER, NEEDED_DAYS, AuditFile, day_of, remove_old
 from nora.audit.flood import Flood
 from nora.clock import timestamp
 from nora.context import current_request
@@ -43,6 +44,7 @@ class AuditLog:
     Args:
         root: The storage's directory, which is there.
         keep_days: Entries are kept for so many days at least, and removed then; 0 is for ever.
+        webhooks: Names of those that entries are sent to. For them files are kept longer, and lines made durable.
         clock: Seconds since the epoch.
         ticks: Seconds that only go forward.
     """
@@ -52,10 +54,12 @@ class AuditLog:
         root: Path,
         *,
         keep_days: int = 0,
+        webhooks: Sequence[str] = (),
         clock: Callable[[], float] = time.time,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder, self._keep_days, self._clock, self._ticks = root / FOLDER, keep_days, clock, ticks
+        self._webhooks = webhooks
         self._file = AuditFile(self._folder, clock)
         self._flood = Flood()
         self._waiting: deque[bytes] = deque()
@@ -154,7 +158,7 @@ class AuditLog:
                 break
             lines.append(line)
             length += len(line)
-        step = asyncio.ensure_future(asyncio.to_thread(self._file.append, b"".join(lines)))
+        step = asyncio.ensure_future(asyncio.to_thread(self._append, b"".join(lines)))
         cancelled: asyncio.CancelledError | None = None
         while not step.done():  # else nobody would know whether it is written
             try:
@@ -165,6 +169,14 @@ class AuditLog:
         if cancelled is not None:
             raise cancelled
         return step.exception() is None
+
+    def _append(self, lines: bytes) -> None:
+        self._file.append(lines)
+        if self._webhooks:
+            try:
+                self._file.sync()
+            except OSError as error:  # they are written all the same, and are not to be written twice
+                log.error("audit log may not survive a power failure", extra={"error": error.strerror or repr(error)})
 
     def _settle(self, step: asyncio.Future[None], count: int, length: int) -> None:
         error = step.exception()
@@ -194,7 +206,11 @@ class AuditLog:
     async def _tidy(self) -> None:
         while True:
             try:
-                removed = await asyncio.to_thread(remove_old, self._folder, self._keep_days, self._clock())
+                now = self._clock()
+                needed = await asyncio.to_thread(needed_day, self._folder, self._webhooks, now)
+                removed = await asyncio.to_thread(remove_old, self._folder, self._keep_days, now, needed)
+                if removed and needed is not None and needed < day_of(now - (self._keep_days + NEEDED_DAYS) * DAY_SECONDS):
+                    log.error("audit files removed that a webhook has not got", extra={"needed_since": needed})
                 if removed:
                     log.info("old audit files removed", extra={"files": removed})
             except OSError as error:

@@ -139,6 +139,7 @@ async def _serve(settings: Settings, plugins: Plugins, sock: socket.socket, life
         # The other end is the supervisor's and never written to: readable means that the supervisor is gone.
         loop.add_reader(lifeline, stop.set)
     async with host(settings, plugins, os.environ) as composed:
+        await composed.webhooks.start()
         await serve(
             composed.app,
             sock,

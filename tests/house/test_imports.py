@@ -45,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
         "tasks",
         "store.protocol",
     },  # tokens are kept in the store
-    "audit": {"api", "clock", "context", "tasks"},
+    "audit": {"api", "clock", "context", "metrics", "rights", "store.durable", "tasks"},  # it is handed what reaches webhooks
     "config": {"api", "rights"},
     "plugins": {"api"},
     "store": {"api", "threads"},

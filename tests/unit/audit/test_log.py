@@ -13,7 +13,10 @@ import pytest
 
 from nora.api import Actor, Event
 from nora.audit import log as module
+from nora.audit.cursor import Cursor, Reached
+from nora.audit.file import AuditFile
 from nora.audit.flood import PER_ADDRESS
+from nora.audit.follow import Position
 from nora.audit.log import TELL_SECONDS, AuditLog
 from nora.context import RequestContext, current_request
 from nora.tasks import Tasks
@@ -277,6 +280,54 @@ async def test_a_stop_tells_what_was_counted(started, folder):
         log.login("login-limited", "alice", "192.0.2.1")
     await stop()
     assert [entry.get("count", 1) for entry in kept(folder)] == [1] * PER_ADDRESS + [7]
+
+
+# For webhooks
+
+
+async def test_with_a_webhook_lines_are_durable_and_trouble_with_that_is_told(tmp_path, folder, monkeypatch, caplog):
+    synced = []
+
+    def sync(file: AuditFile) -> None:
+        synced.append(len(kept(folder)))
+        if len(synced) > 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(AuditFile, "sync", sync)
+    for webhooks, projects in (((), ["a"]), (("chat",), ["b", "c"])):
+        tasks, log = Tasks(), AuditLog(tmp_path, webhooks=webhooks)
+        log.start(tasks)
+        for project in projects:
+            written = len(kept(folder))
+            log.emit(event(project))
+            await until(lambda written=written: len(kept(folder)) > written)
+        await tasks.aclose()
+        await log.aclose()
+    assert synced == [2, 3], "after each batch, where there is a webhook"
+    assert [entry["project"] for entry in kept(folder)] == ["a", "b", "c"], "nothing is written twice"
+    assert said(caplog) == [("audit log may not survive a power failure", {"error": "Input/output error"})]
+
+
+async def test_files_that_a_webhook_needs_are_removed_at_last_and_loudly(tmp_path, folder, clock, monkeypatch, caplog):
+    monkeypatch.setattr(module, "TIDY_SECONDS", 0.001)
+    cursor = Cursor(folder, "chat")
+    assert cursor.take()
+    cursor.save(Reached(position=Position(day="2026-11-20")))
+    cursor.close()
+    for day in ("2026-11-19", "2026-11-20"):
+        (folder / f"{day}.jsonl").touch()
+    tasks, log = Tasks(), AuditLog(tmp_path, keep_days=2, webhooks=("chat",), clock=clock)
+    log.start(tasks)
+    await until(lambda: not (folder / "2026-11-19.jsonl").exists())
+    clock.now = NOON + 20 * DAY
+    await asyncio.sleep(0.02)
+    assert (folder / "2026-11-20.jsonl").exists()
+    assert "audit files removed that a webhook has not got" not in [message for message, _ in said(caplog)]
+    clock.now = NOON + 25 * DAY
+    await until(lambda: "audit files removed that a webhook has not got" in [message for message, _ in said(caplog)])
+    assert not (folder / "2026-11-20.jsonl").exists()
+    await tasks.aclose()
+    await log.aclose()
 
 
 # Removing
