@@ -45,12 +45,15 @@ T = TypeVar("T")
 
 
 class Answer(Protocol):
-    """The head of an answer; ``headers`` by lower-case name."""
+    """The head of an answer."""
 
     @property
-    def status(self) -> int: ...  # noqa: D102
+    def status(self) -> int:
+        """The status code."""
+
     @property
-    def headers(self) -> Mapping[str, str]: ...  # noqa: D102
+    def headers(self) -> Mapping[str, str]:
+        """By lower-case name."""
 
 
 class Post(Protocol):
@@ -60,7 +63,8 @@ class Post(Protocol):
         UpstreamError: there was none in time.
     """
 
-    def __call__(self, url: str, headers: Mapping[str, str], body: bytes, *, timeout_seconds: float) -> Awaitable[Answer]: ...  # noqa: D102
+    def __call__(self, url: str, headers: Mapping[str, str], body: bytes, *, timeout_seconds: float) -> Awaitable[Answer]:
+        """See above."""
 
 
 class Sender:
