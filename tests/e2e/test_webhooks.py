@@ -134,14 +134,13 @@ def publish(server: LiveServer) -> None:
     assert answer.status_code == 200, answer.text
 
 
-def change(server: LiveServer, numbers: range) -> list[str]:
-    """Make so many changes, each with a reason of its own; returns these."""
-    reasons = [f"reason {number}" for number in numbers]
-    for reason in reasons:
-        # A connection each, so both processes have their share.
-        answer = httpx.post(f"{server.url}{YANK}", json={"reason": reason}, trust_env=False)
-        assert answer.status_code == 200, answer.text
-    return reasons
+def change(server: LiveServer, numbers: range) -> None:
+    """Make so many changes, each with a reason of its own."""
+    # A connection each, so both processes have their share.
+    with httpx.Client(trust_env=False, headers={"Connection": "close"}) as client:
+        for number in numbers:
+            answer = client.post(f"{server.url}{YANK}", json={"reason": f"reason {number}"})
+            assert answer.status_code == 200, answer.text
 
 
 def written(store: Path, count: int) -> list[str]:
@@ -202,22 +201,7 @@ def test_every_entry_arrives_in_order_though_the_receiver_fails_and_processes_di
     assert base64.b64encode(KEY).decode() not in log
 
 
-def test_a_new_webhook_gets_no_history_and_an_old_one_what_it_missed(tmp_path: Path, receiver: Receiver) -> None:
-    store = tmp_path / "store"
-    with LiveServer(store, '[pypi]\nproxy = ""\n') as server:
-        publish(server)
-        change(server, range(3))
-    with LiveServer(store, config(receiver), env=ENVIRON) as server:
-        change(server, range(3, 5))
-        receiver.wait(lambda: len(receiver.taken) == 2)
-    with LiveServer(store, '[pypi]\nproxy = ""\n') as server:
-        change(server, range(5, 7))
-    with LiveServer(store, config(receiver), env=ENVIRON):
-        receiver.wait(lambda: len(receiver.taken) == 4)
-    assert receiver.taken == [f"reason {number}" for number in (3, 4, 5, 6)]
-
-
-def test_what_the_command_line_does_is_sent_by_the_server_and_a_check_sends_nothing(tmp_path: Path, receiver: Receiver) -> None:
+def test_a_new_webhook_gets_no_history_and_later_all_that_it_missed(tmp_path: Path, receiver: Receiver) -> None:
     store, file = tmp_path / "store", tmp_path / "config.toml"
     file.write_text(config(receiver, actions='["yank"]'))
     environ = {name: value for name, value in os.environ.items() if not name.startswith("NORA_")} | ENVIRON
@@ -228,24 +212,28 @@ def test_what_the_command_line_does_is_sent_by_the_server_and_a_check_sends_noth
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
-    with LiveServer(store, file.read_text(), env=ENVIRON) as server:
+    with LiveServer(store, '[pypi]\nproxy = ""\n') as server:
         publish(server)
-        change(server, range(1))
-        receiver.wait(lambda: receiver.taken == ["reason 0"])
+        change(server, range(2))
+    with LiveServer(store, file.read_text(), env=ENVIRON) as server:
+        change(server, range(2, 4))
+        receiver.wait(lambda: receiver.taken == ["reason 2", "reason 3"])
+    # Commands send nothing, so nobody waits for a receiver; what they do is sent by the next server.
     nora("yank", "pypi", "demo", "1.0", "--reason", "by hand")
     shown = nora("check")
     assert SECRET not in shown
-    assert receiver.taken == ["reason 0"]
+    assert "confidential" not in shown
+    assert len(receiver.got) == 2
     with LiveServer(store, file.read_text(), env=ENVIRON):
-        receiver.wait(lambda: len(receiver.taken) == 2)
+        receiver.wait(lambda: len(receiver.taken) == 3)
     (_, entry, _) = receiver.got[-1]
     assert (entry["action"], entry["reason"]) == ("yank", "by hand")
     assert entry["actor"].startswith("cli:")
 
 
-def test_metrics_tell_of_deliveries_of_all_processes(tmp_path: Path, receiver: Receiver) -> None:
+def test_metrics_tell_of_all_processes_and_a_silent_receiver_holds_up_no_stop(tmp_path: Path, receiver: Receiver) -> None:
     receiver.script = [500]
-    with LiveServer(tmp_path / "store", config(receiver), env=ENVIRON, workers=2) as server:
+    with LiveServer(tmp_path / "store", config(receiver, timeout="200"), env=ENVIRON, workers=2) as server:
         publish(server)
         receiver.wait(lambda: len(receiver.taken) == 1)
         deadline = time.monotonic() + 20
@@ -257,18 +245,11 @@ def test_metrics_tell_of_deliveries_of_all_processes(tmp_path: Path, receiver: R
         lines: set[str] = set()
         while not wanted <= lines and time.monotonic() < deadline:
             lines = set(httpx.get(f"{server.url}/metrics", trust_env=False).text.splitlines())
-    assert wanted <= lines, sorted(line for line in lines if "webhook" in line)
-
-
-def test_a_stop_is_not_held_up_by_a_receiver_that_is_silent(tmp_path: Path, receiver: Receiver) -> None:
-    receiver.script = ["hang"]
-    with LiveServer(tmp_path / "store", config(receiver, timeout="200"), env=ENVIRON) as server:
-        publish(server)
-        receiver.wait(lambda: len(receiver.got) == 1)
+        receiver.script = ["hang"]
+        change(server, range(1))
+        receiver.wait(lambda: len(receiver.got) == 3)
         assert server.stop(timeout=20) == 0
-    with LiveServer(tmp_path / "store", config(receiver), env=ENVIRON):
-        receiver.wait(lambda: len(receiver.taken) == 1)
-    assert receiver.got[0][0] == receiver.got[1][0]
+    assert wanted <= lines, sorted(line for line in lines if "webhook" in line)
 
 
 def test_the_receiver_in_the_document_takes_what_is_signed_and_drops_repetitions(tmp_path: Path) -> None:
