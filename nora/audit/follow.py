@@ -5,6 +5,7 @@ Nothing is kept open and nothing is remembered but the place itself, so another 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -21,6 +22,8 @@ from nora.audit.read import OPENERS, UNREADABLE, open_file, order_of
 
 BATCH_BYTES = 256 * 1024
 """So much is read at a time; more than the longest line."""
+TRIES = 10
+"""So often is begun anew when files are moved meanwhile."""
 GRACE_SECONDS = 5.0
 """So long after midnight a day's file may get lines, from machines whose clocks differ."""
 
@@ -65,6 +68,14 @@ class Followed(NamedTuple):
     after: Position
 
 
+class _File(NamedTuple):
+    """A file, its day, and what tells it from another one under the same name."""
+
+    path: Path
+    day: str
+    inode: int
+
+
 Complain = Callable[[str], None]
 """Takes a line of text about something that is wrong and passed over."""
 
@@ -75,16 +86,28 @@ def follow(folder: Path, position: Position, now: float, complain: Complain) -> 
     Raises:
         OSError: the folder or a file cannot be read at present.
     """
-    files = _files(folder, position.day)
+    for _ in range(TRIES):
+        files, complaints = _files(folder, position.day), list[str]()
+        found = _followed(files, position, day_of(now - GRACE_SECONDS), complaints.append)
+        begun = found.lines[0].after if found.lines else found.after
+        stayed = position.first and begun.first == position.first and (begun.offset > position.offset or begun == position)
+        # While files were moved, one might have been taken for another, or for gone.
+        if stayed or files == _files(folder, position.day):
+            for text in complaints:
+                complain(text)
+            return found
+    raise OSError(errno.EAGAIN, "the files are moved all the time")
+
+
+def _followed(files: Sequence[_File], position: Position, today: str, complain: Complain) -> Followed:
     start, position = _found(files, position, complain)
-    today = day_of(now - GRACE_SECONDS)
-    for number, (path, day) in enumerate(files[start:]):
+    for path, day, _ in files[start:]:
         with _opened(path, complain) as file:
             if file is None:
                 continue
             first = _first_line(file, path, complain)
             here = position if first == position.first else Position(day=day, first=first)
-            if first and ((number and here is position) or (not here.offset and _is_copy(path, day, first))):
+            if first and not here.offset and _is_copy(path, day, first):
                 continue
             # Whoever writes asks under the lock whether it is still the day's file: so no line comes any more.
             final = path.name != f"{day}.jsonl" or day < today
@@ -104,7 +127,7 @@ def end_of(folder: Path, now: float, complain: Complain) -> Position:
     Raises:
         OSError: as for :func:`follow`.
     """
-    for path, day in reversed(_files(folder, "")):
+    for path, day, _ in reversed(_files(folder, "")):
         with _opened(path, complain) as file:
             if file is None or not (first := _first_line(file, path, complain)):
                 continue
@@ -120,12 +143,19 @@ def end_of(folder: Path, now: float, complain: Complain) -> Position:
     return Position(day=day_of(now))
 
 
-def _files(folder: Path, since: str) -> list[tuple[Path, str]]:
+def _files(folder: Path, since: str) -> list[_File]:
     """The files of a day and later, in the order in which they were written."""
     found = sorted((each for each in day_files(folder) if each[1] >= since), key=lambda each: order_of(*each))
     names = {path.name for path, _ in found}
     # While a file is compressed it is there twice.
-    return [each for each in found if each[0].suffix not in OPENERS or each[0].stem not in names]
+    return [_File(path, day, _inode(path)) for path, day in found if path.suffix not in OPENERS or path.stem not in names]
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _is_copy(path: Path, day: str, first: str) -> bool:
@@ -138,14 +168,14 @@ def _is_copy(path: Path, day: str, first: str) -> bool:
     return False
 
 
-def _found(files: Sequence[tuple[Path, str]], position: Position, complain: Complain) -> tuple[int, Position]:
+def _found(files: Sequence[_File], position: Position, complain: Complain) -> tuple[int, Position]:
     """Which file a place is in, and the place itself, or the best one instead: rather lines that were read than none."""
     if not position.first:
         return 0, position
     changed: int | None = None
     # While a file is copied there are two, of which the day's own is whole.
-    for index in sorted(range(len(files)), key=lambda index: files[index][0].name != f"{files[index][1]}.jsonl"):
-        path, day = files[index]
+    for index in sorted(range(len(files)), key=lambda index: files[index].path.name != f"{position.day}.jsonl"):
+        path, day, _ = files[index]
         if day != position.day:
             continue
         with _opened(path, complain) as file:
@@ -154,7 +184,7 @@ def _found(files: Sequence[tuple[Path, str]], position: Position, complain: Comp
                     return index, position
                 changed = index if changed is None else changed
     if changed is not None:
-        complain(f"{files[changed][0].name}: is not as it was; all of it is sent again")
+        complain(f"{files[changed].path.name}: is not as it was; all of it is sent again")
         return changed, Position(day=position.day, first=position.first)
     complain(f"{position.day}.jsonl: is gone; entries that had not been sent are lost")
     return 0, Position(day=position.day)

@@ -13,6 +13,7 @@ import tracemalloc
 import pytest
 
 from nora.audit import file as file_module
+from nora.audit import follow as module
 from nora.audit.entry import MAX_LINE_BYTES, Entry, line_of
 from nora.audit.file import AuditFile
 from nora.audit.follow import BATCH_BYTES, Followed, Position, end_of, follow
@@ -280,6 +281,46 @@ def test_a_damaged_compressed_file_is_told_and_the_rest_goes_on(read, folder):
     (folder / TODAY).write_bytes(line("z"))
     assert read.all()[-1] == "z"
     assert len({text.partition(":")[0] for text in read.complaints}) == 3
+
+
+@pytest.mark.parametrize("moment", range(12))
+@pytest.mark.parametrize("reached", [0, 1])
+def test_a_rotation_at_any_moment_costs_no_line_and_no_complaint(read, folder, monkeypatch, moment, reached):
+    """Files are moved just before one of them is opened: what was listed under a name is another file by then."""
+    for end, projects in ((".2", "ab"), (".1", "cd"), ("", "ef")):
+        (folder / f"{TODAY}{end}").write_bytes(b"".join(line(project) for project in projects))
+    if reached:
+        read.position = read.once().after
+    looked = []
+    real = module.open_file
+
+    def rotating(path):
+        looked.append(path)
+        if len(looked) == moment + 1:
+            for number in (2, 1):
+                (folder / f"{TODAY}.{number}").rename(folder / f"{TODAY}.{number + 1}")
+            (folder / TODAY).rename(folder / f"{TODAY}.1")
+            (folder / TODAY).write_bytes(line("g"))
+        return real(path)
+
+    monkeypatch.setattr(module, "open_file", rotating)
+    assert "".join(read.all() + read.all()).removesuffix("g") == "abcdef"[2 * reached :]
+    assert read.complaints == []
+
+
+def test_files_that_are_moved_all_the_time_are_told(read, folder, monkeypatch):
+    (folder / TODAY).write_bytes(line("a"))
+    moves = iter(range(1000))
+    real = module.open_file
+
+    def moving(path):
+        (folder / TODAY).rename(folder / f"{TODAY}.{1000 - next(moves)}")
+        (folder / TODAY).write_bytes(line("b"))
+        return real(path)
+
+    monkeypatch.setattr(module, "open_file", moving)
+    with pytest.raises(OSError, match="moved all the time"):
+        read.once()
 
 
 # What should not happen
