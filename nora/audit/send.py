@@ -207,7 +207,7 @@ class Sender:
                     self._reached = Reached(position=self._reached.position, refused_since=self._clock())
                     await _whole(asyncio.to_thread(self._save))
                 elif self._clock() - self._reached.refused_since >= PATIENCE_SECONDS:
-                    metrics.WEBHOOK_DELIVERIES.labels(self._webhook.name, "passed over").inc()
+                    metrics.WEBHOOK_DELIVERIES.labels(self._webhook.name, "passed_over").inc()
                     self._error("webhook has refused an entry for days; it is passed over", message_id=line.id, **facts)
                     return await self._pass(line)
             tries += 1

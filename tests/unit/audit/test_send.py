@@ -215,6 +215,7 @@ async def test_an_entry_that_is_refused_for_days_is_passed_over_also_over_restar
     assert 3 * DAY <= clock.now - begun < 3 * DAY + 3600
     receiver.script = []
     await until(lambda: receiver.projects[-1] == "b")
+    assert metric("nora_webhook_deliveries_total", outcome="passed_over") >= 1
 
 
 async def test_an_entry_that_fails_is_never_passed_over(running, write, receiver, clock, monkeypatch):
