@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from nora.api import Secret
-from nora.audit.log import LoginProblem, TokenChange
+from nora.audit.entry import LoginProblem, TokenChange
 from nora.config.settings import Settings
 from nora.config.webhooks import ACTIONS, MAX_WEBHOOKS, webhook_url_problem
 
