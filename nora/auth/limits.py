@@ -50,23 +50,29 @@ class LoginLimits:
         self._turns: dict[bytes, asyncio.Semaphore] = {}
         self._askers: dict[bytes, int] = {}
 
-    def check(self, address: str, user: str) -> float:
+    def check(self, address: str, user: str | None) -> float:
         """Seconds to wait before a login from ``address`` as ``user`` may be tried; 0.0 if it may be now.
 
-        Whoever has to wait gets no answer to the credentials, right or wrong; they are not even looked at.
+        ``None`` is a login without a name, of which the address alone counts. Whoever has to wait gets no answer to the credentials,
+        right or wrong; they are not even looked at.
         """
         now = self._clock()
         if now >= self._limited_until:  # nobody at all is over a limit
             return 0.0
-        place, name = place_of(address), _name(user)
+        place = place_of(address)
         wait = self._addresses.wait(place, now)
+        if user is None:
+            return wait
+        name = _name(user)
         elsewhere = self._users.wait(name, now)
         return max(wait, elsewhere) if elsewhere and self._home(place, name) not in self._at_home else wait
 
-    def failed(self, address: str, user: str) -> None:
+    def failed(self, address: str, user: str | None) -> None:
         """A login was tried and was wrong. A right one takes nothing back."""
         now = self._clock()
-        wait = max(self._addresses.add(place_of(address), now), self._users.add(_name(user), now))
+        wait = self._addresses.add(place_of(address), now)
+        if user is not None:
+            wait = max(wait, self._users.add(_name(user), now))
         if wait:
             self._limited_until = max(self._limited_until, now + wait)
 

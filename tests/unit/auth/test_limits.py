@@ -28,6 +28,16 @@ def fail(limits: LoginLimits, address: str, user: str, times: int) -> None:
         limits.failed(address, user)
 
 
+def test_a_login_without_a_name_counts_for_its_address_alone(limits: LoginLimits) -> None:
+    for number in range(USER_BURST * 2):
+        limits.failed(f"198.51.100.{number}", None)
+    assert limits.check(HERE, None) == limits.check(HERE, "") == limits.check(HERE, "None") == 0.0
+    for _ in range(ADDRESS_BURST):
+        limits.failed(HERE, None)
+    assert limits.check(HERE, None) == limits.check(HERE, "alice") == ADDRESS_SECONDS
+    assert limits.check(THERE, None) == 0.0
+
+
 def test_ten_logins_may_fail_at_once_and_then_one_each_six_seconds(limits: LoginLimits, clock: Clock) -> None:
     for _ in range(10):
         assert limits.check(HERE, "alice") == 0.0
