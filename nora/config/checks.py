@@ -27,6 +27,16 @@ def exposure_problem(settings: Settings) -> str | None:
     )
 
 
+def unset_audience_problem(settings: Settings) -> str | None:
+    """Why identities of CI systems could be for other servers, too, or ``None``. Then one for another could be used here."""
+    if not settings.publishers or settings.auth.oidc_audience or settings.server.public_url:
+        return None
+    return (
+        "must be set when there are auth.trusted_publishers, or server.public_url, which is used then: a text that no other server "
+        "uses, such as this one's address"
+    )
+
+
 def is_loopback(host: str) -> bool:
     """Whether an address or name can only be reached from this machine. Names are not looked up.
 
@@ -183,6 +193,8 @@ def access_warnings(settings: Settings) -> Iterator[str]:
     """Yield what is configured and means nothing."""
     if settings.rules and not settings.auth.enabled:
         yield "auth.rules: mean nothing as long as nobody has to log in; set auth.enabled = true"
+    if settings.publishers and not settings.auth.enabled:
+        yield "auth.trusted_publishers: mean nothing as long as nobody has to log in; set auth.enabled = true"
 
 
 def file_warnings(settings: Settings) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,17 @@ import msgspec
 
 from nora.api import Format
 from nora.config.access import read_access
-from nora.config.checks import access_warnings, exposure_problem, file_problems, file_warnings
+from nora.config.checks import access_warnings, exposure_problem, file_problems, file_warnings, unset_audience_problem
 from nora.config.errors import ConfigurationError
+from nora.config.publishers import read_publishers
 from nora.config.reader import Reader
 from nora.config.registries import read_registries
 from nora.config.settings import HOST_TABLES, Settings, Table
 from nora.config.sources import closest, did_you_mean, dotted, read_file, unknown
 from nora.config.webhooks import NOTHING_TO_SEND, read_webhooks, webhook_warnings, without_webhooks
+
+STRUCTURED = ("groups", "rules", "trusted_publishers")
+"""Keys of ``[auth]`` that hold tables, so that only the file can have them."""
 
 
 def load(
@@ -48,7 +52,7 @@ def load(
     tables: dict[str, Table] = {}
     content = dict(file.content)
     auth = content.get("auth")
-    structured = {key: auth[key] for key in ("groups", "rules") if key in auth} if isinstance(auth, Mapping) else {}
+    structured = {key: auth[key] for key in STRUCTURED if key in auth} if isinstance(auth, Mapping) else {}
     if isinstance(auth, Mapping):
         content["auth"] = {key: value for key, value in auth.items() if key not in structured}
     content, webhook_tables = without_webhooks(content)
@@ -56,16 +60,20 @@ def load(
         table = reader.read(name, struct, content.get(name, {}))
         tables[name] = struct() if table is None else table
     rules = read_access(reader, structured.get("groups", {}), structured.get("rules", ()))
+    publishers = read_publishers(reader, structured.get("trusted_publishers", ()))
     registries = read_registries(reader, file.content, formats)
     webhooks = read_webhooks(reader, webhook_tables)
     reader.check_overrides()
-    read = Settings(**tables, registries=registries, rules=rules, webhooks=webhooks, warnings=reader.warnings())  # type: ignore[arg-type]
+    read = Settings(
+        **tables,  # type: ignore[arg-type]
+        registries=registries,
+        rules=rules,
+        publishers=publishers,
+        webhooks=webhooks,
+        warnings=reader.warnings(),
+    )
     settings = _resolved(read, cwd)
-    if webhooks and not settings.audit.enabled:
-        reader.complain("audit", "enabled", NOTHING_TO_SEND)
-    if (exposed := exposure_problem(settings)) is not None:
-        reader.complain("server", "host", exposed)
-    for name, key, problem in file_problems(settings):
+    for name, key, problem in _problems(settings):
         reader.complain(name, key, problem)
     if reader.problems:
         raise ConfigurationError(reader.problems)
@@ -73,6 +81,17 @@ def load(
         settings,
         warnings=(*settings.warnings, *access_warnings(settings), *file_warnings(settings), *webhook_warnings(webhooks)),
     )
+
+
+def _problems(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """Yield ``(table, key, what is wrong)`` for what no table knows of itself alone."""
+    if settings.webhooks and not settings.audit.enabled:
+        yield "audit", "enabled", NOTHING_TO_SEND
+    if (unsaid := unset_audience_problem(settings)) is not None:
+        yield "auth", "oidc_audience", unsaid
+    if (exposed := exposure_problem(settings)) is not None:
+        yield "server", "host", exposed
+    yield from file_problems(settings)
 
 
 def _check_top_level(reader: Reader, content: Mapping[str, Any], formats: Mapping[str, Format]) -> None:

@@ -12,7 +12,7 @@ from nora.config.reader import Reader
 from nora.config.settings import HOST_TABLES, RegistrySettings
 from nora.config.sources import dotted, unknown
 
-RESERVED_SEGMENTS = frozenset({"health", "ready", "metrics", "api", "ui", "api-docs"})
+RESERVED_SEGMENTS = frozenset({"health", "ready", "metrics", "api", "ui", "api-docs", "_"})
 """First path segments that are the host's own."""
 
 RESERVED_NAMES = frozenset({*RESERVED_SEGMENTS, *HOST_TABLES, "plugins", "config", "registries"})

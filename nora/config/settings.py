@@ -19,6 +19,8 @@ from nora.config.networks import network_problem
 from nora.config.webhooks import NamedWebhook
 from nora.rights import Grant
 
+MAX_AUDIENCE = 200
+
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
     """One of the host's own tables."""
@@ -114,17 +116,21 @@ class AuthSettings(Table, frozen=True, kw_only=True):
         htpasswd_file: File of users, absolute once loaded; it is there and readable when ``enabled``.
         anonymous_read: Whether reading needs no login although writing does; a registry can say so for itself.
         allow_unauthenticated_writes: That nobody has to log in although others than this machine can reach the server.
+        oidc_audience: What identities of CI systems are to be for; "" is ``server.public_url``.
     """
 
     enabled: bool = False
     htpasswd_file: str = "users.htpasswd"
     anonymous_read: bool = False
     allow_unauthenticated_writes: bool = False
+    oidc_audience: str = ""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """See :meth:`Table.problems`."""
         if not self.htpasswd_file:
             yield "htpasswd_file", "must name a file"
+        if problem := audience_problem(self.oidc_audience):
+            yield "oidc_audience", problem
 
 
 class TlsSettings(Table, frozen=True, kw_only=True):
@@ -187,6 +193,22 @@ class AccessRule(msgspec.Struct, frozen=True, kw_only=True):
     grant: Grant
 
 
+class PublisherSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One of ``[[auth.trusted_publishers]]``.
+
+    Attributes:
+        issuer: Address of who signs identities, as they name it.
+        audience: What they must be for; "" is what they usually are.
+        claims: What they must say, by name; any of the values, in which ``*`` in a text stands for any characters.
+        grant: What that allows.
+    """
+
+    issuer: str
+    audience: str = ""
+    claims: Mapping[str, tuple[str | int | bool, ...]]
+    grant: Grant
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that is configured.
 
@@ -194,6 +216,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         registries: At least one; implicit ones first, then in the order of the file.
         rules: Who may do what; with none, whoever has logged in may do everything.
         webhooks: Those that entries of the audit log are sent to.
+        publishers: Which jobs of CI systems may have tokens.
         warnings: What was ignored and may be a slip, one line each.
     """
 
@@ -206,6 +229,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     registries: tuple[RegistrySettings, ...] = ()
     rules: tuple[AccessRule, ...] = ()
     webhooks: tuple[NamedWebhook, ...] = ()
+    publishers: tuple[PublisherSettings, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -234,6 +258,17 @@ def host_problem(host: str) -> str | None:
         if not host or not all(character.isalnum() or character in "-._" for character in host):
             return f"{host!r} is not an address or host name; a port goes into port"
     return None
+
+
+def audience_problem(audience: str) -> str | None:
+    """What is wrong with the audience of identities, or ``None``.
+
+    >>> audience_problem("https://registry.example"), audience_problem("a b")
+    (None, 'must be 1 to 200 printable characters without spaces, such as the address of this server')
+    """
+    if len(audience) <= MAX_AUDIENCE and audience.isprintable() and " " not in audience:
+        return None
+    return f"must be 1 to {MAX_AUDIENCE} printable characters without spaces, such as the address of this server"
 
 
 def public_url_problem(url: str, host: str) -> str | None:
