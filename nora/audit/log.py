@@ -86,9 +86,9 @@ class AuditLog:
             at=self._now(), action=action, actor=request.actor.name, token=token, reason=reason, request_id=request.request_id
         )
 
-    def login(self, action: LoginProblem, user: str, address: str, token: str = "") -> None:
+    def login(self, action: LoginProblem, user: str, address: str, token: str = "", reason: str = "") -> None:
         """Take note that the current request could not log in as ``user``, or with the token of this id. Only counted if there are many."""
-        entry = {"at": self._now(), "action": action, "actor": user, "token": token, "address": address}
+        entry = {"at": self._now(), "action": action, "actor": user, "token": token, "address": address, "reason": reason}
         self._note(**entry, request_id=current_request.get().request_id, may_be_many=True)
 
     async def aclose(self) -> None:

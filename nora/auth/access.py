@@ -47,8 +47,12 @@ class ApiToken(Protocol):
         """Whose it is."""
 
     @property
+    def issuer(self) -> str:
+        """Who vouches for whoever has it, who then is no user of ours; "" if it is a user's."""
+
+    @property
     def limits(self) -> tuple[Grant, ...]:
-        """What it may be used for, as far as its user may do that."""
+        """What it may be used for, as far as its user may do that; if it is no user's, all of it."""
 
 
 class TokenCheck(Protocol):
@@ -179,7 +183,9 @@ class Access:
             token = await self._tokens.verify(credentials.password)
             if token is None:
                 raise Unauthorized("the token is not valid: it is unknown, revoked or expired")
-            return Login(Actor(name=token.user), self._rules.of(token.user).within(token.limits), token.id)
+            # Rules are about users: whoever an issuer vouches for is none, whatever he is called.
+            grants = Grants(token.limits) if token.issuer else self._rules.of(token.user).within(token.limits)
+            return Login(Actor(name=token.user), grants, token.id)
         if not credentials.username:
             raise Unauthorized("the token is not valid: it is none of this server's")
         async with self._limits.turn(client):

@@ -44,6 +44,8 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         digest: sha256 of its secret, in hex. A slow hash protects secrets that can be guessed; nobody guesses 256 random bits, and
             a fast one can be computed for each request.
         limits: What it may do at most; what its user may not do it may not do either.
+        issuer: Who vouched for whoever has it, see :mod:`nora.auth.exchange`: then ``user`` is no user of ours, no rule is about him, and
+            the limits are what he may do. "" for a user's token.
         revoked: When it was revoked, or "". Not in the stored record, which is never changed.
     """
 
@@ -54,6 +56,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     expires: str
     digest: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
     limits: tuple[Grant, ...]
+    issuer: str = ""
     revoked: str = ""
     format: int = FORMAT
 
@@ -119,6 +122,7 @@ def shown(listed: Listed, now: float) -> dict[str, Any]:
     return {
         "id": token.id,
         "user": token.user,
+        "issuer": token.issuer,
         "note": token.note,
         "state": token.state(now),
         "limits": [

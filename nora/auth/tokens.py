@@ -5,7 +5,7 @@
     tokens/<id>.used      when it was last used, as known to ten minutes; may be removed at any time
 
 A revocation is a key of its own, so nothing is ever rewritten: creating a key durably is all that it takes, which every store can
-do, nobody can read half of it, and no two processes can undo what the other did.
+do, nobody can read half of it, and no two processes can undo what the other did. What is dead is removed by :mod:`nora.room.tokens`.
 """
 
 from __future__ import annotations
@@ -99,8 +99,12 @@ class Tokens:
         """When a token expires that is made now and lasts for some days; 0 is for ever."""
         return timestamp(self._clock() + days * _DAY_SECONDS) if days else ""
 
-    async def create(self, user: str, *, note: str, limits: Sequence[Grant], expires: str) -> tuple[str, Token]:
+    async def create(
+        self, user: str, *, note: str, limits: Sequence[Grant], expires: str, issuer: str = ""
+    ) -> tuple[str, Token]:
         """Make a token, durably: its text, which is kept nowhere, and its record.
+
+        ``issuer`` is who vouches for somebody who is no user of ours.
 
         Raises:
             Invalid: with every problem.
@@ -118,6 +122,7 @@ class Tokens:
                 expires=expires,
                 digest=digest_of(text),
                 limits=tuple(limits),
+                issuer=issuer,
             )
             if await self._store.create(_record_key(token.id), msgspec.json.encode(token)):
                 return text, token

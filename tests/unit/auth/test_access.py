@@ -195,6 +195,7 @@ class Token:
     id: str
     user: str
     limits: tuple[Grant, ...]
+    issuer: str = ""
 
 
 class TokensOf:

@@ -174,6 +174,7 @@ def test_tokens_are_listed_for_programs(run, storage):
         {
             "id": token_id(text),
             "user": "alice",
+            "issuer": "",
             "note": "ü",
             "state": "valid",
             "limits": [{"rights": ["read", "write"], "registries": ["*"], "projects": ["*"]}],

@@ -111,6 +111,7 @@ async def test_whoever_has_logged_in_makes_a_token(client, tokens, clock):
     assert document == {
         "id": token.id,
         "user": "ada",
+        "issuer": "",
         "note": "",
         "state": "valid",
         "limits": [{"rights": ["read", "write"], "registries": ["*"], "projects": ["*"]}],
