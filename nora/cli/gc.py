@@ -15,6 +15,7 @@ from nora.room.blobs import Tally
 from nora.room.collect import Collected, collecting
 from nora.room.evict import Evicted, Limit, evicting, sole_evictor
 from nora.room.named import Parsers
+from nora.room.tokens import remove_dead
 from nora.store.directory import DirectoryStore
 from nora.store.scratch import remove_abandoned
 
@@ -42,7 +43,10 @@ def run(config: str | None, overrides: Mapping[str, str], *, dry_run: bool, keep
         dry_run=dry_run,
     ):
         pass
-    _report(result, "would be removed" if dry_run else "removed")
+    removed = "would be removed" if dry_run else "removed"
+    _report(result, removed)
+    dead = remove_dead(root, now, dry_run=dry_run)
+    click.echo(f"dead tokens: {dead.tokens} {removed}; identities that were used up: {dead.identities} {removed}")
     if not dry_run:
         click.echo(f"left behind by processes that died: temporary files of {remove_abandoned(root / 'tmp')} removed")
     _evict(root, limits, parsers, now, result, dry_run=dry_run)

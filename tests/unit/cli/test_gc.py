@@ -53,6 +53,7 @@ def test_it_removes_what_nobody_needs_and_says_what(disk, run):
         "contents that nothing names: 1 (7 bytes) removed",
         "kept: 1 (6 bytes) hosted, 6 (600 bytes) cached",
         "kept: 1 (5 bytes) written within the last hour, 0 (0 bytes) used meanwhile",
+        "dead tokens: 0 removed; identities that were used up: 0 removed",
         "left behind by processes that died: temporary files of 0 removed",
         "cache of pypi: 2 (200 bytes) evicted, 4 (400 bytes) left of at most 536 bytes",
     ]
