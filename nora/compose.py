@@ -16,7 +16,11 @@ from nora.audit.log import AuditLog
 from nora.audit.send import Sender, Webhooks
 from nora.audit.webhook import Webhook
 from nora.auth.access import Access, Rules, open_registries
+from nora.auth.exchange import Exchange
 from nora.auth.htpasswd import HtpasswdFile
+from nora.auth.issuers import IssuerKeys
+from nora.auth.limits import LoginLimits
+from nora.auth.publishers import TrustedPublisher
 from nora.auth.tokens import Tokens
 from nora.config.errors import ConfigurationError
 from nora.config.networks import network_of
@@ -28,6 +32,7 @@ from nora.http.dispatch import HOST, Dispatcher
 from nora.http.fast import HeldPages
 from nora.http.forwarded import Network
 from nora.http.limits import RequestLimits
+from nora.http.publishing import Publishing
 from nora.http.tokens import token_routes
 from nora.index.index import Index
 from nora.plugins import Plugins
@@ -47,6 +52,7 @@ from nora.tasks import SingleFlight, Tasks
 from nora.threads import WarmThreads
 from nora.upstream.client import Upstream, UpstreamClient, make_client, trusting
 from nora.upstream.downloads import Downloads
+from nora.upstream.issuers import issuer_documents
 from nora.upstream.listings import RelatedDocuments, UpstreamListings
 from nora.upstream.pins import Pins
 from nora.upstream.reach import Reach
@@ -114,20 +120,24 @@ async def host(settings: Settings, plugins: Plugins, environ: Mapping[str, str])
         sinks = [*plugins.sinks, *([] if audit is None else [audit])]
         parts = Parts(store, tasks, SingleFlight(tasks), pages, downloads, read_body, sinks)
         tokens = Tokens(store, tasks)
-        access = _access(settings, plugins, stack, tokens, audit)
+        logins = LoginLimits()
+        access = _access(settings, plugins, stack, tokens, logins, audit)
+        exchange = _exchange(settings, parts, tokens, logins, audit)
         trusted = tuple(map(network_of, settings.server.trusted_proxies))
         limits = RequestLimits(settings.server.requests_per_minute) if settings.server.requests_per_minute else None
         held = _held_pages(settings, store, trusted, limits)
         dispatcher = Dispatcher(access, access_log_enabled=settings.logging.access, held=held, trusted=trusted, limits=limits)
         readiness = Readiness()
         registries = {configured.name: _registry(configured, settings, plugins, parts) for configured in settings.registries}
-        api = [*api_routes(registries).routes, *token_routes(tokens, audit.token if audit else None)]
+        noted = audit.token if audit else None
+        api = [*api_routes(registries).routes, *token_routes(tokens, noted)]
         everything = [Mount(HOST, API_PATH, api), *mounts(settings, registries)]
         app = build_app(
             everything,
             dispatcher,
             readiness,
             body_limit_bytes=read_body.limit_bytes,
+            publishing=Publishing(exchange, noted),
         )
         if room := {limit.registry: (limit, parts.used[limit.registry]) for limit in cache_limits(settings)}:
             tasks.spawn(Eviction(store.root, room, parsers=listing_parsers(settings, plugins)).run(), "eviction")
@@ -198,7 +208,9 @@ def _webhooks(settings: Settings) -> list[Webhook]:
     ]
 
 
-def _access(settings: Settings, plugins: Plugins, stack: AsyncExitStack, tokens: Tokens, audit: AuditLog | None) -> Access:
+def _access(
+    settings: Settings, plugins: Plugins, stack: AsyncExitStack, tokens: Tokens, limits: LoginLimits, audit: AuditLog | None
+) -> Access:
     if not settings.auth.enabled:
         return Access(False, Rules(), ())
     users = HtpasswdFile(settings.auth.htpasswd_file)
@@ -207,7 +219,19 @@ def _access(settings: Settings, plugins: Plugins, stack: AsyncExitStack, tokens:
         settings.auth.anonymous_read, {each.name: each.config.anonymous_read for each in settings.registries}
     )
     rules = Rules([(rule.who, rule.grant) for rule in settings.rules], open_to_all)
-    return Access(True, rules, (users, *plugins.authenticators), tokens, told=audit.login if audit else None)
+    return Access(True, rules, (users, *plugins.authenticators), tokens, limits, told=audit.login if audit else None)
+
+
+def _exchange(settings: Settings, parts: Parts, tokens: Tokens, limits: LoginLimits, audit: AuditLog | None) -> Exchange | None:
+    if not (settings.publishers and settings.auth.enabled):
+        return None
+    audience = settings.auth.oidc_audience or settings.server.public_url
+    publishers = [
+        TrustedPublisher(each.issuer, each.audience or audience, each.claims, each.grant) for each in settings.publishers
+    ]
+    keys = IssuerKeys(issuer_documents(parts.pages), parts.tasks)
+    told = audit.login if audit else None
+    return Exchange(audience, publishers, keys, tokens, parts.store, limits=limits, told=told)
 
 
 def _held_pages(settings: Settings, store: Store, trusted: Sequence[Network], limits: RequestLimits | None) -> HeldPages | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -20,8 +20,9 @@ from nora import __version__, metrics
 from nora.api.routes import Handler, Route
 from nora.config.errors import ConfigurationError
 from nora.http.answers import response_answer
-from nora.http.dispatch import Dispatcher
+from nora.http.dispatch import HOST, Dispatcher
 from nora.http.forwarded import client_scheme
+from nora.http.publishing import OIDC_PATH, Publishing
 from nora.http.strict import head_problem
 from nora.http.wire import Outgoing
 
@@ -94,8 +95,15 @@ class PlainErrors(ErrorHandler):
         return self._answer(request, exception)  # type: ignore[return-value]
 
 
-def build_app(mounts: Iterable[Mount], dispatcher: Dispatcher, readiness: Readiness, *, body_limit_bytes: int) -> App:
-    """The application.
+def build_app(
+    mounts: Iterable[Mount],
+    dispatcher: Dispatcher,
+    readiness: Readiness,
+    *,
+    body_limit_bytes: int,
+    publishing: Publishing | None = None,
+) -> App:
+    """The application. ``publishing`` exchanges identities for tokens; ``None`` says that nobody does.
 
     Raises:
         ConfigurationError: two registries want the same address.
@@ -123,9 +131,10 @@ def build_app(mounts: Iterable[Mount], dispatcher: Dispatcher, readiness: Readin
     app.ctx.held_pages = dispatcher.held
     app.ctx.trusted = dispatcher.trusted
     mounts = list(mounts)
-    if problems := shadowed(mounts):
+    if problems := shadowed([*mounts, Mount(HOST, OIDC_PATH, ())]):
         raise ConfigurationError(problems)
     _add_host_routes(app, dispatcher, readiness)
+    _add_publishing_routes(app, dispatcher, publishing or Publishing(None))
     for mount in mounts:
         for rule, routes in by_rule(mount.routes).items():
             try:
@@ -190,7 +199,7 @@ def shadowed(mounts: Sequence[Mount]) -> list[str]:
             if segment in taken and segment:
                 problems.append(
                     f"registries.{outer.name}.path: its addresses below /{segment}/ are the host's; give it a path of its own"
-                    if inner.path == API_PATH
+                    if inner.name == HOST
                     else f"registries.{inner.name}.path: {inner.path} is an address of registry {outer.name}; give another path"
                 )
     return problems
@@ -222,3 +231,22 @@ def _add_host_routes(app: App, dispatcher: Dispatcher, readiness: Readiness) -> 
     app.add_route(shown_metrics, "/metrics", methods=["GET", "HEAD"], name="metrics")  # type: ignore[arg-type]
     app.add_route(health, "/health", methods=["GET", "HEAD"], name="health")  # type: ignore[arg-type]
     app.add_route(ready, "/ready", methods=["GET", "HEAD"], name="ready")  # type: ignore[arg-type]
+
+
+def _add_publishing_routes(app: App, dispatcher: Dispatcher, publishing: Publishing) -> None:
+    """Nobody has to log in for these: they are how a program gets what it logs in with."""
+
+    def add(name: str, method: str, handler: Callable[[Request], Awaitable[HTTPResponse]]) -> None:
+        async def handle(request: Request) -> Outgoing:
+            async def work() -> Outgoing:
+                return response_answer(request, await handler(request))
+
+            return await dispatcher.run(request, "", work)
+
+        methods = [method, "HEAD"] if method == "GET" else [method]
+        # As a stream: Sanic itself would take in as large a body as uploads may be.
+        app.add_route(handle, OIDC_PATH + name, methods=methods, name=f"oidc_{name}".replace("-", "_"), stream=True)  # type: ignore[arg-type]
+
+    add("audience", "GET", publishing.audience)
+    add("mint-token", "POST", publishing.mint)
+    add("burn-token", "POST", publishing.burn)

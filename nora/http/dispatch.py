@@ -103,10 +103,9 @@ class Dispatcher:
     ) -> Outgoing:
         before = current_request.get()
         login = await self._access.authorize(request.headers.get("authorization"), route.right, registry, before.address)
-        # CSRF: a browser brings along credentials, but also says whose page made it ask. Programs say nothing of the kind.
         changes = route.right not in (None, Right.READ) or request.method not in _SAFE_METHODS
-        if changes and request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-            raise Forbidden("pages of other sites may not change anything here")
+        if changes:
+            check_site(request)
         known = replace(before, actor=login.actor, reliance=reliance, grants=login.grants, token=login.token)
         current_request.set(known)
         parameters = {
@@ -114,7 +113,7 @@ class Dispatcher:
             for name, value in raw.items()
         }
         if changes and not route.stream:
-            await _buffer_body(request)
+            await buffer_body(request)
         result = await route.handler(request, **parameters)
         try:
             outgoing = await answer_with(request, result)
@@ -153,7 +152,22 @@ def _request_id(request: Request) -> str:
     return given if REQUEST_ID.match(given) else secrets.token_hex(8)
 
 
-async def _buffer_body(request: Request) -> None:
+def check_site(request: Request) -> None:
+    """CSRF: a browser brings along credentials and its address, but also says whose page made it ask. Programs say nothing of the kind.
+
+    Raises:
+        Forbidden: it was a page of another site.
+    """
+    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        raise Forbidden("pages of other sites may not change anything here")
+
+
+async def buffer_body(request: Request, max_bytes: int = MAX_BUFFERED_BODY) -> None:
+    """Read a body that was left in the connection, for handlers that want all of it at once.
+
+    Raises:
+        TooLarge: it is larger than that.
+    """
     stream: Any = request.stream
     pieces, total = [], 0
     while stream.request_body:
@@ -161,8 +175,8 @@ async def _buffer_body(request: Request) -> None:
         if (piece := await stream.read()) is None:
             break
         total += len(piece)
-        if total > MAX_BUFFERED_BODY:
-            raise TooLarge("the body", MAX_BUFFERED_BODY)
+        if total > max_bytes:
+            raise TooLarge("the body", max_bytes)
         pieces.append(piece)
     request.body = b"".join(pieces)
 

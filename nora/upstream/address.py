@@ -15,12 +15,13 @@ from nora.upstream.reach import DEFAULT_PORTS, Reach
 class Upstream:
     """An upstream registry: ``url`` as configured, ``auth`` is ``user:password`` or empty.
 
-    ``allowed`` is where its pages may lead besides to public addresses; ``None`` is to itself only.
+    ``allowed`` is where its pages may lead besides to public addresses; ``None`` is to itself only. ``encrypted``: only by HTTPS.
     """
 
     url: str
     auth: Secret = field(default_factory=Secret)
     allowed: Reach | None = None
+    encrypted: bool = False
 
     @property
     def reach(self) -> Reach:

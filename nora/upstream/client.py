@@ -211,6 +211,8 @@ class UpstreamClient:
         for _ in range(MAX_REDIRECTS + 1):
             if target.scheme not in DEFAULT_PORTS or not target.host or (target.port or 0) > 65535:
                 raise UpstreamInvalid(shown_url(target), "is not an http:// or https:// address")
+            if upstream.encrypted and target.scheme != "https":
+                raise UpstreamInvalid(shown_url(target), "is not an https:// address")
             with translating(target):
                 reach.check(target)
                 networks = None if reach.is_given(target) else reach.networks

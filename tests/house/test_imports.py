@@ -63,6 +63,7 @@ ALLOWED: dict[str, set[str]] = {
         "rights",
         "audit.entry",
         "auth.access",
+        "auth.exchange",
         "auth.record",
         "auth.tokens",
         "config.errors",
@@ -70,6 +71,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "room": {
         "api",
+        "auth.record",
         "index.manifest",
         "store.durable",
         "store.protocol",
@@ -134,6 +136,7 @@ DOORS: dict[str, set[str]] = {
     "bcrypt": {"auth"},
     "click": {"cli"},
     "httpx": {"upstream", "testing"},
+    "jwt": {"auth"},
     "msgspec": {ANYWHERE},
     "prometheus_client": {"metrics"},
     "pluggy": {"api.hooks", "plugins"},
@@ -145,8 +148,8 @@ DOORS: dict[str, set[str]] = {
 }
 TYPES_ONLY = {"click": {"api.hooks", "plugins"}}
 """Doors that only a type checker goes through."""
-COMES_WITH = {"sanic_routing": "sanic", "uvloop": "sanic"}
-"""Libraries that are part of what another one offers."""
+COMES_WITH = {"jwt": "pyjwt", "sanic_routing": "sanic", "uvloop": "sanic"}
+"""Libraries that come with a distribution of another name."""
 
 PLUGIN_LIBRARIES = {"nora_pypi": {"msgspec", "packaging", "python_multipart", "selectolax"}, "nora_raw": set()}
 PLUGIN_DOORS = {"nora.api", "sanic.request", "sanic.response"}

@@ -11,11 +11,12 @@ import httpx
 import pytest
 from sanic.response import text
 
-from nora.api import File, Format, ProxyConfig, RegistryBlueprint, RegistryConfig, Secret
+from nora.api import File, Format, ProxyConfig, RegistryBlueprint, RegistryConfig, Right, Secret
 from nora.compose import host
 from nora.config.errors import ConfigurationError
 from nora.config.settings import (
     AuthSettings,
+    PublisherSettings,
     RegistrySettings,
     ServerSettings,
     Settings,
@@ -24,6 +25,7 @@ from nora.config.settings import (
 )
 from nora.http.runner import listening_socket, serve
 from nora.plugins import Plugins
+from nora.rights import Grant
 from nora.store.directory import StoreError
 
 
@@ -114,6 +116,30 @@ async def test_a_host_serves_its_registries_apart(tmp_path):
         assert (await client.get("/health")).json()["status"] == "ok"
     assert events[0] == ("a", "x", ("x-1",), "r-1")
     assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("auth", "audience"),
+    [
+        ({"enabled": True}, "https://nora.example"),
+        ({"enabled": True, "oidc_audience": "registry"}, "registry"),
+        ({"enabled": False}, None),
+    ],
+)
+async def test_trusted_publishing_is_for_servers_with_logins(tmp_path, auth, audience):
+    (tmp_path / "users").touch()
+    grant = Grant(rights=frozenset({Right.WRITE}))
+    publisher = PublisherSettings(issuer="https://ci.example", claims={"repository": ("acme/demo",)}, grant=grant)
+    tables = {
+        "server": ServerSettings(public_url="https://nora.example"),
+        "auth": AuthSettings(htpasswd_file=str(tmp_path / "users"), **auth),
+    }
+    async with running(settings(tmp_path, configured("a"), **tables, publishers=(publisher,)), plugins(Raw())) as client:
+        answer = await client.get("/_/oidc/audience")
+        assert answer.status_code == (404 if audience is None else 200)
+        assert audience is None or answer.json() == {"audience": audience}
+    async with running(settings(tmp_path, configured("a"), **tables), plugins(Raw())) as client:
+        assert (await client.get("/_/oidc/audience")).status_code == 404
 
 
 async def test_a_registry_has_its_name_place_and_configuration(tmp_path):
