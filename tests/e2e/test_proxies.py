@@ -9,7 +9,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,10 +65,13 @@ class Proxy:
 
 @pytest.fixture
 def proxied(nginx: str, tmp_path: Path) -> Callable[..., Any]:
-    """``with proxied(port) as proxy``: nginx in front of the server on this port of the loopback interface."""
+    """``with proxied(port) as proxy``: nginx in front of the server on this port of the loopback interface.
+
+    ``changes`` are parts of the example that are to be others.
+    """
 
     @contextmanager
-    def start(upstream_port: int) -> Iterator[Proxy]:
+    def start(upstream_port: int, changes: Mapping[str, str] = {}) -> Iterator[Proxy]:
         folder = tmp_path / "nginx"
         folder.mkdir()
         authority = trustme.CA()
@@ -83,6 +86,7 @@ def proxied(nginx: str, tmp_path: Path) -> Callable[..., Any]:
                 "listen 80;": f"listen 127.0.0.1:{plain};",
                 "listen 443 ssl;": f"listen 127.0.0.1:{secure} ssl;",
                 "/etc/ssl/registry.example.com/": f"{folder}/",
+                **changes,
                 "http {\n": "http {\n" + "".join(f"    {kind}_temp_path {folder}/{kind};\n" for kind in TEMPORARY),
             }
             text = EXAMPLE.read_text()
@@ -237,3 +241,35 @@ def test_plain_http_leads_to_https(tmp_path: Path, proxied: Any) -> None:
     with LiveServer(tmp_path / "store", HOSTED_ONLY) as server, proxied(server.port) as proxy:
         answer = httpx.get(f"{proxy.plain_url}/simple/?x=1", headers={"host": "registry.example.com"})
         assert (answer.status_code, answer.headers["location"]) == (301, "https://registry.example.com/simple/?x=1")
+
+
+def test_trusted_publishing_is_passed_on_at_the_root_beside_a_server_with_a_path(
+    proxied: Callable[..., Any], tmp_path: Path
+) -> None:
+    location = re.search(r"^#   (location /_/oidc/ \{ .*? \})", EXAMPLE.read_text(), re.MULTILINE)
+    assert location is not None
+    users = tmp_path / "users"
+    users.touch()
+    config = f"""
+    [server]
+    public_url = "https://registry.example.com/nora"
+    [auth]
+    enabled = true
+    htpasswd_file = "{users}"
+    [[auth.trusted_publishers]]
+    issuer = "https://ci.example"
+    claims = {{ repository = "acme/demo" }}
+    projects = ["demo"]
+    [pypi]
+    proxy = ""
+    """
+    changes = {
+        "location / {\n            proxy_pass http://nora;": f"{location[1]}\n location /nora/ {{\n proxy_pass http://nora/;"
+    }
+    with LiveServer(tmp_path / "store", config) as server, proxied(server.port, changes) as proxy, proxy.client() as client:
+        assert client.get("/_/oidc/audience").json() == {"audience": "https://registry.example.com/nora"}
+        answer = client.post("/_/oidc/mint-token", json={"token": "a.b.c"})
+        assert (answer.status_code, answer.json()["errors"][0]["code"]) == (422, "invalid-token")
+        assert client.get("/nora/health").status_code == 200
+        assert client.get("/nora/simple/").status_code == 401
+        assert client.get("/simple/").status_code == 404

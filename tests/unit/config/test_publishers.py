@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -167,3 +169,17 @@ def test_all_problems_of_all_publishers_are_told_at_once(problems: Callable[...,
 def test_no_registry_is_at_the_addresses_of_trusted_publishing(problems: Callable[..., list[str]]) -> None:
     (problem,) = problems('[registries.team-a]\nformat = "raw"\npath = "/_/"')
     assert problem == "config.toml: registries.team-a.path: /_/ is a path that Nora needs itself"
+
+
+OPERATIONS = (Path(__file__).parents[3] / "docs/operations.md").read_text()
+EXAMPLES = re.findall(r"^```toml\n(\[\[auth\.trusted_publishers\]\]\n.*?)^```", OPERATIONS, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_examples_for_operators_work(configure: Callable[..., Settings], example: str) -> None:
+    (publisher,) = configure(AUTH + example).publishers
+    assert publisher.grant.projects == ("demo",)
+
+
+def test_there_are_examples_for_operators() -> None:
+    assert len(EXAMPLES) == 2
