@@ -19,6 +19,24 @@ PUBLISHER_KEYS = ("issuer", "audience", "claims", "registries", "projects", "rig
 PUBLISHER_RIGHTS = (Right.READ.value, Right.WRITE.value)
 OWN_CLAIMS = frozenset({"iss", "aud", "exp", "iat", "nbf", "jti"})
 """What is looked at anyway, and says nothing of whose identity it is."""
+OWNERS = {
+    # Not job_workflow_ref and ci_config_ref_uri: jobs of others may use somebody's workflow.
+    "https://token.actions.githubusercontent.com": (
+        "sub",
+        "repository",
+        "repository_id",
+        "repository_owner",
+        "repository_owner_id",
+        "workflow_ref",
+        "enterprise_id",
+    ),
+    "https://gitlab.com": ("sub", "project_path", "project_id", "namespace_path", "namespace_id"),
+    "https://agent.buildkite.com": ("sub", "organization_slug", "organization_id"),
+    "https://accounts.google.com": ("sub", "email"),
+}
+"""Issuers for all the world, and their claims that not everybody can have; the others each of their users can choose."""
+OWNERLESS = frozenset({"", "repo:", "project_path:", "organization:"})
+"""How such claims begin before they say whose they are."""
 MAX_PATTERNS, MAX_CLAIMS, MAX_VALUES, MAX_TEXT = 100, 50, 100, 500
 
 
@@ -41,7 +59,7 @@ def _publisher(reader: Reader, path: str, given: Mapping[str, Any]) -> Publisher
         complain(reader, f"{path}.issuer", problem)
     if not isinstance(audience, str) or (problem := audience_problem(audience)):
         complain(reader, f"{path}.audience", problem or "must be a text")
-    for key, problem in _claim_problems(given.get("claims")):
+    for key, problem in _claim_problems(given.get("claims"), OWNERS.get(issuer, ()) if isinstance(issuer, str) else ()):
         complain(reader, f"{path}.{key}", problem)
     rights = given.get("rights", (Right.WRITE.value,))
     if not is_names(rights) or not rights:
@@ -83,7 +101,7 @@ def issuer_problem(issuer: Any) -> str | None:
     return None
 
 
-def _claim_problems(claims: Any) -> Iterator[tuple[str, str]]:
+def _claim_problems(claims: Any, owners: Sequence[str]) -> Iterator[tuple[str, str]]:
     if not isinstance(claims, Mapping) or not claims:
         yield "claims", 'must be a table of what identities must say, such as { repository = "acme/demo" }'
         return
@@ -100,8 +118,17 @@ def _claim_problems(claims: Any) -> Iterator[tuple[str, str]]:
             continue
         wrong = True
         yield f"claims.{dotted(name)}", problem
-    if not wrong and not any(all(map(_tells, value if isinstance(value, list) else [value])) for value in claims.values()):
+    if wrong:
+        return
+    given = {name: value if isinstance(value, list) else [value] for name, value in claims.items()}
+    if not any(all(map(_tells, values)) for values in given.values()):
         yield "claims", "must have a text that is not only *: else everybody whom this issuer knows could publish"
+    elif owners and not any(all(map(_owns, given.get(name, ("",)))) for name in owners):
+        names = ", ".join(owners)
+        yield (
+            "claims",
+            f"must say whose the job is, by one of {names}, not beginning with *: the others everybody can choose there",
+        )
 
 
 def _is_value(value: Any) -> bool:
@@ -110,6 +137,10 @@ def _is_value(value: Any) -> bool:
 
 def _tells(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip("*"))
+
+
+def _owns(value: Any) -> bool:
+    return isinstance(value, str) and value.partition("*")[0] not in OWNERLESS
 
 
 def _right_problem(right: str) -> str:

@@ -152,6 +152,47 @@ def test_a_publisher_that_anybody_could_be_is_refused(problems: Callable[..., li
     ]
 
 
+GITHUB, GITLAB = "https://token.actions.githubusercontent.com", "https://gitlab.com"
+
+
+@pytest.mark.parametrize(
+    ("issuer", "claims"),
+    [
+        (GITHUB, '{ environment = "release" }'),
+        (GITHUB, '{ repository = "*/demo" }'),
+        (GITHUB, '{ repository = ["acme/demo", "*/demo"] }'),
+        (GITHUB, '{ sub = "repo:*:environment:release" }'),
+        (GITHUB, '{ job_workflow_ref = "acme/demo/.github/workflows/publish.yml@*" }'),
+        (GITLAB, '{ ref_protected = "true", ref = "main" }'),
+        (GITLAB, '{ sub = "project_path:*:ref_type:tag:ref:v1" }'),
+        ("https://accounts.google.com", '{ hd = "example.com" }'),
+    ],
+)
+def test_at_an_issuer_for_all_the_world_it_must_be_said_whose_a_job_is(
+    problems: Callable[..., list[str]], issuer: str, claims: str
+) -> None:
+    lines = [f'issuer = "{issuer}"', f"claims = {claims}", LINES["projects"]]
+    (problem,) = problems(AUTH + "\n".join(["[[auth.trusted_publishers]]", *lines]))
+    assert problem.startswith("config.toml: auth.trusted_publishers 1.claims: must say whose the job is, by one of sub, ")
+    assert problem.endswith(", not beginning with *: the others everybody can choose there")
+
+
+@pytest.mark.parametrize(
+    ("issuer", "claims"),
+    [
+        (GITHUB, '{ repository = "acme/*" }'),
+        (GITHUB, '{ repository_id = "123", environment = "*" }'),
+        (GITHUB, '{ sub = "repo:acme/demo:*" }'),
+        (GITHUB, '{ workflow_ref = "acme/demo/.github/workflows/publish.yml@*" }'),
+        (GITLAB, '{ namespace_path = "acme", ref_protected = "true" }'),
+        ("https://ci.example", '{ environment = "release" }'),
+    ],
+)
+def test_whose_a_job_is_can_be_said_in_many_ways(configure: Callable[..., Settings], issuer: str, claims: str) -> None:
+    lines = [f'issuer = "{issuer}"', f"claims = {claims}", LINES["projects"]]
+    assert configure(AUTH + "\n".join(["[[auth.trusted_publishers]]", *lines])).publishers
+
+
 @pytest.mark.parametrize("missing", LINES)
 def test_what_is_missing_is_told(problems: Callable[..., list[str]], missing: str) -> None:
     lines = [text for name, text in LINES.items() if name != missing]
