@@ -29,7 +29,7 @@ from nora.testing.packages import make_wheel
 DEMO, DEMO_WHEEL = make_wheel("demo", "1.0")
 PASSWORD = "s3c:ret"
 USERS = ("reader", "other", "writer", "uploader", "guest", "boss")
-TOKENS = ("token", "token for others", "boss's token", "revoked token", "expired token")
+TOKENS = ("token", "token for others", "token of a job", "boss's token", "revoked token", "expired token")
 CONFIG = """
 [server]
 trusted_proxies = ["127.0.0.1"]
@@ -165,7 +165,7 @@ async def made_tokens(storage: Path) -> dict[str, tuple[str, str]]:
     """Texts of tokens, with a user name.
 
     Those of the writer's are one that is as good as his password, one for other projects, and two that are over; the boss has one, and
-    somebody who does nothing here.
+    somebody who does nothing here; and one is a job's, for which no rule for users counts.
     """
     store, tasks = DirectoryStore.open(storage), Tasks()
     everything = (Grant(rights=frozenset(Right)),)
@@ -176,6 +176,8 @@ async def made_tokens(storage: Path) -> dict[str, tuple[str, str]]:
     texts["token for others"], _ = await tokens.create("writer", note="", limits=elsewhere, expires=tokens.expiry(1))
     texts["boss's token"], _ = await tokens.create("boss", note="", limits=everything, expires="")
     texts["else"], _ = await tokens.create("somebody", note="", limits=everything, expires="")
+    own = (Grant(rights=frozenset({Right.WRITE}), projects=("demo",)),)
+    texts["token of a job"], _ = await tokens.create("boss", note="", limits=own, expires="", issuer="https://ci.example")
     texts["revoked token"], revoked = await tokens.create("writer", note="", limits=everything, expires="")
     await tokens.revoke(revoked.id)
     long_ago = Tokens(store, tasks, clock=lambda: time.time() - 2 * 24 * 3600)
@@ -205,10 +207,12 @@ def expected(who: str, right: str, row: Row) -> int:
     match who, right:
         case (("anonymous" | "wrong password" | "unknown user" | "revoked token" | "expired token"), _):
             return 401
-        case (("token" | "token for others" | "boss's token"), ""):
+        case (("token" | "token for others" | "token of a job" | "boss's token"), ""):
             return 403  # whatever it may do, it makes no others, sees none, and revokes none but itself
         case (_, ""):
             return row.allowed
+        case ("token of a job", "write"):
+            return row.allowed  # and nothing of what a user may do, though it is called like one
         case ("other", _) | ("token for others", "read" | "write"):
             return row.hidden
         case ("reader", "read") | ("uploader", "write") | ("writer" | "token", "read" | "write") | ("boss" | "boss's token", _):
