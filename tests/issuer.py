@@ -1,7 +1,7 @@
-"""A CI system as far as it vouches for its jobs: an HTTP server with real keys that signs what a test wants, and does wrong as it is told.
+"""A CI system as far as it vouches for its jobs: an HTTP server with real keys that signs what a test wants, and does wrong when told.
 
-It stands in for the issuer (``/.well-known/openid-configuration``, ``/keys``) and for the address where a job of GitHub Actions gets its
-identity (``/identity?audience=...``, see :meth:`ScriptedIssuer.environment`).
+It stands in for the issuer (``/.well-known/openid-configuration``, ``/keys``) and for the address where a job of GitHub Actions gets
+its identity (``/identity?audience=...``, see :meth:`ScriptedIssuer.environment`).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ScriptedIssuer:
         url: Its address, which is its name, too.
         asked: The paths that were asked for, in order.
         keys: The public keys that it tells, by id.
-        answers: What is answered instead, by path: a status, a body, or a function that gets the handler and writes the answer itself.
+        answers: What is answered instead, by path: a status, a body, or a function that gets the handler and writes the answer.
     """
 
     def __init__(self) -> None:

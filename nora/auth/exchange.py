@@ -26,7 +26,10 @@ MINTED_SECONDS = 15 * 60
 NOTE = "trusted publishing"
 
 Told: TypeAlias = Callable[[Literal["login-failed", "login-limited"], str, str, str, str], None]
-"""Hears of an exchange that was refused: how, whose identity it was, the address, the id of a token, which is "", and why. Must not block."""
+"""Hears of an exchange that was refused: how, whose identity it was, the address, the id of a token, which is "", and why.
+
+Must not block.
+"""
 
 
 class Minted(NamedTuple):
@@ -66,7 +69,9 @@ class Exchange:
         self._limits, self._told = limits or LoginLimits(), told
 
     async def mint(self, text: str | None, client: str = "") -> Minted:
-        """A token for an identity, which is used up thereby. ``None`` is a request without one; ``client`` is where it comes from.
+        """A token for an identity, which is used up thereby.
+
+        ``None`` is a request without one; ``client`` is where it comes from.
 
         Raises:
             Refused: it is none that is exchanged here.

@@ -1,7 +1,7 @@
 """The keys of issuers: fetched when they are needed, kept for a while, and never asked for more often than is decent.
 
-What somebody sends chooses only among the issuers of the configuration, so nobody can make us ask anything else. Where an issuer's own
-documents may lead is for whoever fetches them to bound (CWE-918).
+What somebody sends chooses only among the issuers of the configuration, so nobody can make us ask anything else. Where an issuer's
+own documents may lead is for whoever fetches them to bound (CWE-918).
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ class LoginLimits:
     def check(self, address: str, user: str | None) -> float:
         """Seconds to wait before a login from ``address`` as ``user`` may be tried; 0.0 if it may be now.
 
-        ``None`` is a login without a name, of which the address alone counts. Whoever has to wait gets no answer to the credentials,
-        right or wrong; they are not even looked at.
+        ``None`` is a login without a name, of which the address alone counts. Whoever has to wait gets no answer to the
+        credentials, right or wrong; they are not even looked at.
         """
         now = self._clock()
         if now >= self._limited_until:  # nobody at all is over a limit

@@ -44,8 +44,8 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         digest: sha256 of its secret, in hex. A slow hash protects secrets that can be guessed; nobody guesses 256 random bits, and
             a fast one can be computed for each request.
         limits: What it may do at most; what its user may not do it may not do either.
-        issuer: Who vouched for whoever has it, see :mod:`nora.auth.exchange`: then ``user`` is no user of ours, no rule is about him, and
-            the limits are what he may do. "" for a user's token.
+        issuer: Who vouched for whoever has it, see :mod:`nora.auth.exchange`: then ``user`` is no user of ours, no rule is about
+            him, and the limits are what he may do. "" for a user's token.
         revoked: When it was revoked, or "". Not in the stored record, which is never changed.
     """
 

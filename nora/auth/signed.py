@@ -197,7 +197,7 @@ def _time(claims: Mapping[str, object], name: str, *, required: bool = True) -> 
 
 
 def _key(given: Mapping[str, Any]) -> Key | None:
-    """A key that is for signatures of a kind that we know, and no other. What else it holds, such as a private part, is left out."""
+    """A key that is for signatures of a kind that we know, and no other. A private part, and what else it holds, is left out."""
     kind, curve = given.get("kty"), given.get("crv")
     algorithm = next((name for (of, on), name in _ALGORITHMS.items() if kind == of and on in (None, curve)), None)
     operations = given.get("key_ops", ["verify"])

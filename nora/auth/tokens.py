@@ -5,7 +5,9 @@
     tokens/<id>.used      when it was last used, as known to ten minutes; may be removed at any time
 
 A revocation is a key of its own, so nothing is ever rewritten: creating a key durably is all that it takes, which every store can
-do, nobody can read half of it, and no two processes can undo what the other did. What is dead is removed by :mod:`nora.room.tokens`.
+do, nobody can read half of it, and no two processes can undo what the other did.
+
+What is dead is removed by :mod:`nora.room.tokens`.
 """
 
 from __future__ import annotations

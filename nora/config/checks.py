@@ -32,8 +32,8 @@ def unset_audience_problem(settings: Settings) -> str | None:
     if not settings.publishers or settings.auth.oidc_audience or settings.server.public_url:
         return None
     return (
-        "must be set when there are auth.trusted_publishers, or server.public_url, which is used then: a text that no other server "
-        "uses, such as this one's address"
+        "must be set when there are auth.trusted_publishers, or server.public_url, which is used then: a text that no other "
+        "server uses, such as this one's address"
     )
 
 

@@ -243,9 +243,9 @@ def _add_publishing_routes(app: App, dispatcher: Dispatcher, publishing: Publish
 
             return await dispatcher.run(request, "", work)
 
-        methods = [method, "HEAD"] if method == "GET" else [method]
+        methods, own = [method, "HEAD"] if method == "GET" else [method], f"oidc_{name}".replace("-", "_")
         # As a stream: Sanic itself would take in as large a body as uploads may be.
-        app.add_route(handle, OIDC_PATH + name, methods=methods, name=f"oidc_{name}".replace("-", "_"), stream=True)  # type: ignore[arg-type]
+        app.add_route(handle, OIDC_PATH + name, methods=methods, name=own, stream=True)  # type: ignore[arg-type]
 
     add("audience", "GET", publishing.audience)
     add("mint-token", "POST", publishing.mint)

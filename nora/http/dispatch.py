@@ -153,7 +153,7 @@ def _request_id(request: Request) -> str:
 
 
 def check_site(request: Request) -> None:
-    """CSRF: a browser brings along credentials and its address, but also says whose page made it ask. Programs say nothing of the kind.
+    """CSRF: a browser brings along credentials and its address, but also says whose page made it ask. Programs say no such thing.
 
     Raises:
         Forbidden: it was a page of another site.

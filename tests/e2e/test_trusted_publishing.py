@@ -205,7 +205,7 @@ except exceptions.TrustedPublishingFailure as failure:
 def test_twines_own_exchange_gets_a_token_that_twine_uploads_with(
     site: Site, clients: Any, dist: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # `twine upload` tries trusted publishing for the public index alone (auth.Resolver.is_pypi), so its exchange is called by itself.
+    # `twine upload` tries it for the public index alone (auth.Resolver.is_pypi), so its exchange is called by itself.
     env = {**site.issuer.environment(), "REQUESTS_CA_BUNDLE": str(site.ca)}
     index = f"{site.server.url}/legacy/"
     done = clients.tool("python", "-c", TWINE, index, env=env)
