@@ -23,6 +23,7 @@ from nora.testing.harness import MAX_CONNECTIONS, open_sockets
 from nora.testing.live import HOST, LiveServer
 from nora.testing.packages import make_sdist, make_wheel
 from nora.testing.upstream import JSON_TYPE, ScriptedUpstream
+from tests.e2e.metrics import hits
 
 OFF = "[server]\npage_cache_mb = 0\n"
 FORM = {":action": "file_upload", "protocol_version": "1", "metadata_version": "2.1", "filetype": "bdist_wheel"}
@@ -96,17 +97,6 @@ def each_worker(server: LiveServer) -> Iterator[list[Wire]]:
                 return
             time.sleep(0.05)  # one may be still starting
         raise AssertionError(f"{MAX_CONNECTIONS} connections reached {list(found)} of the processes {workers}")
-
-
-def hits(server: LiveServer, at_least: int = 0) -> int:
-    """Answers from the cache so far; other workers' are known within a second or two."""
-    deadline = time.monotonic() + 3
-    while True:
-        lines = httpx.get(f"{server.url}/metrics", trust_env=False).text.splitlines()
-        found = sum(int(float(line.split()[-1])) for line in lines if line.startswith("nora_page_cache_hits_total"))
-        if found >= at_least or time.monotonic() > deadline:
-            return found
-        time.sleep(0.1)
 
 
 def asked(wire: Wire, request: tuple[str, str, tuple[str, ...]]) -> bytes:
