@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nora import __version__
 from nora.api import EventSink, File, Format, Policy, ProxyConfig, ProxyFormat, RegistryConfig
@@ -16,9 +16,7 @@ from nora.audit.log import AuditLog
 from nora.audit.send import Sender, Webhooks
 from nora.audit.webhook import Webhook
 from nora.auth.access import Access, Rules, open_registries
-from nora.auth.exchange import Exchange
 from nora.auth.htpasswd import HtpasswdFile
-from nora.auth.issuers import IssuerKeys
 from nora.auth.limits import LoginLimits
 from nora.auth.publishers import TrustedPublisher
 from nora.auth.tokens import Tokens
@@ -57,6 +55,9 @@ from nora.upstream.listings import RelatedDocuments, UpstreamListings
 from nora.upstream.pins import Pins
 from nora.upstream.reach import Reach
 from nora.upstream.used import UsedFiles
+
+if TYPE_CHECKING:
+    from nora.auth.exchange import Exchange
 
 log = logging.getLogger(__name__)
 
@@ -225,6 +226,10 @@ def _access(
 def _exchange(settings: Settings, parts: Parts, tokens: Tokens, limits: LoginLimits, audit: AuditLog | None) -> Exchange | None:
     if not (settings.publishers and settings.auth.enabled):
         return None
+    # Not at every start: what checks signatures takes a tenth of its time, and eight megabytes.
+    from nora.auth.exchange import Exchange
+    from nora.auth.issuers import IssuerKeys
+
     audience = settings.auth.oidc_audience or settings.server.public_url
     publishers = [
         TrustedPublisher(each.issuer, each.audience or audience, each.claims, each.grant) for each in settings.publishers

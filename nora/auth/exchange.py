@@ -12,14 +12,12 @@ from typing import Literal, NamedTuple, TypeAlias
 from nora.api import TooManyRequests
 from nora.auth.issuers import IssuerKeys
 from nora.auth.limits import LoginLimits
-from nora.auth.publishers import TrustedPublisher
+from nora.auth.publishers import Refused, TrustedPublisher
 from nora.auth.record import MAX_NAME, Token
-from nora.auth.signed import Identity, Refused, said_by, verified
+from nora.auth.signed import Identity, said_by, verified
 from nora.auth.tokens import Tokens
 from nora.clock import timestamp
 from nora.store.protocol import Store
-
-__all__ = ["Exchange", "Minted", "Refused"]
 
 MINTED_SECONDS = 15 * 60
 """For so long a token is valid; a job asks for one right before it publishes."""

@@ -17,7 +17,8 @@ from typing import TypeAlias
 import msgspec
 
 from nora.api import UpstreamError, UpstreamUnavailable
-from nora.auth.signed import Key, Refused, keys_of
+from nora.auth.publishers import Refused
+from nora.auth.signed import Key, keys_of
 from nora.tasks import SingleFlight, Tasks
 
 log = logging.getLogger(__name__)

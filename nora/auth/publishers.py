@@ -1,4 +1,4 @@
-"""Trusted publishers: which identities of which CI systems may publish what. Pure."""
+"""Trusted publishers: which identities of which CI systems may publish what, and how others are refused. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from nora.api import NoraError
 from nora.rights import Grant
 
 ClaimValue: TypeAlias = str | int | bool
+
+
+class Refused(NoraError):
+    """An identity is exchanged for nothing.
+
+    Attributes:
+        code: Why, in a word for programs.
+        description: Why, for whoever has sent it. Holds nothing of the identity.
+        actor: Whose it is, if that is proven.
+        detail: What else the operator may want to know.
+    """
+
+    def __init__(self, code: str, description: str, *, actor: str = "", detail: str = "") -> None:
+        super().__init__(description)
+        self.code, self.description, self.actor, self.detail = code, description, actor, detail
 
 
 @dataclass(frozen=True, slots=True)

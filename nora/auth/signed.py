@@ -17,7 +17,7 @@ import jwt
 import msgspec
 from jwt.types import JWKDict
 
-from nora.api import NoraError
+from nora.auth.publishers import Refused
 
 MAX_BYTES = 16 * 1024
 """Of a whole identity."""
@@ -34,21 +34,6 @@ _MAX_EXPONENT = "AQAAAAAA"
 _MAX_TIME = 1e12
 _ALGORITHMS = {("RSA", None): "RS256", ("EC", "P-256"): "ES256"}
 """By kind and curve of a key: the one that it is used with, and nothing else ever (RFC 8725 3.1)."""
-
-
-class Refused(NoraError):
-    """An identity is exchanged for nothing.
-
-    Attributes:
-        code: Why, in a word for programs.
-        description: Why, for whoever has sent it. Holds nothing of the identity.
-        actor: Whose it is, if that is proven.
-        detail: What else the operator may want to know.
-    """
-
-    def __init__(self, code: str, description: str, *, actor: str = "", detail: str = "") -> None:
-        super().__init__(description)
-        self.code, self.description, self.actor, self.detail = code, description, actor, detail
 
 
 @dataclass(frozen=True, slots=True)

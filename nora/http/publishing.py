@@ -10,18 +10,21 @@ What goes wrong is ``{"message": "...", "errors": [{"code": "...", "description"
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from sanic.request import Request
 from sanic.response import HTTPResponse, raw
 
 from nora.api import Actor, NoraError, NotFound, TooManyRequests, UpstreamUnavailable
-from nora.auth.exchange import Exchange, Refused
+from nora.auth.publishers import Refused
 from nora.context import current_request
 from nora.http.dispatch import buffer_body, check_site
 from nora.http.errors import status_of
 from nora.http.tokens import Noted
+
+if TYPE_CHECKING:
+    from nora.auth.exchange import Exchange
 
 OIDC_PATH = "/_/oidc/"
 MAX_BODY_BYTES = 32 * 1024

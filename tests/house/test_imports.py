@@ -63,7 +63,8 @@ ALLOWED: dict[str, set[str]] = {
         "rights",
         "audit.entry",
         "auth.access",
-        "auth.exchange",
+        "auth.exchange",  # its type only
+        "auth.publishers",
         "auth.record",
         "auth.tokens",
         "config.errors",

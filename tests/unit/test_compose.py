@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -287,3 +289,9 @@ async def test_whatever_happens_inside_everything_is_closed(tmp_path, open_files
         async with host(settings(tmp_path, configured("a")), plugins(Raw()), {}):
             raise LookupError
     assert (left(tmp_path), open_files()) == ([], [])
+
+
+def test_what_only_some_need_is_not_loaded_at_every_start() -> None:
+    program = "import nora.cli.serve, sys; print(sorted({'jwt', 'nora.auth.exchange'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -11,10 +11,10 @@ import pytest
 
 from nora.api import Right, StorageFull, TooManyRequests, UpstreamUnavailable
 from nora.auth.access import Access, Rules
-from nora.auth.exchange import Exchange, Refused, actor_name
+from nora.auth.exchange import Exchange, actor_name
 from nora.auth.issuers import IssuerKeys
 from nora.auth.limits import ADDRESS_BURST, LoginLimits
-from nora.auth.publishers import TrustedPublisher
+from nora.auth.publishers import Refused, TrustedPublisher
 from nora.auth.tokens import Tokens
 from nora.rights import ALL, Grant
 from nora.store.directory import DirectoryStore

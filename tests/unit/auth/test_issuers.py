@@ -13,7 +13,7 @@ import pytest
 from nora.api import UpstreamError, UpstreamInvalid, UpstreamUnavailable
 from nora.auth import issuers
 from nora.auth.issuers import FAILED_SECONDS, FRESH_SECONDS, STALE_SECONDS, UNKNOWN_SECONDS, IssuerKeys
-from nora.auth.signed import Refused
+from nora.auth.publishers import Refused
 from nora.tasks import Tasks
 from nora.testing import FakeClock
 from tests.issuer import public_jwk

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
 
-from nora.auth.signed import LEEWAY_SECONDS, MAX_BYTES, Identity, Key, Refused, keys_of, said_by, verified
+from nora.auth.publishers import Refused
+from nora.auth.signed import LEEWAY_SECONDS, MAX_BYTES, Identity, Key, keys_of, said_by, verified
 from tests.issuer import AUDIENCE, ScriptedIssuer, b64, private_key, public_jwk
 
 ISSUER = "https://ci.example"

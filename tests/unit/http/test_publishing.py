@@ -15,7 +15,8 @@ from sanic.response import text as text_answer
 
 from nora.api import RegistryBlueprint, Right, StorageFull, TooManyRequests, UpstreamUnavailable
 from nora.auth.access import Access, Rules
-from nora.auth.exchange import Minted, Refused
+from nora.auth.exchange import Minted
+from nora.auth.publishers import Refused
 from nora.auth.record import Token
 from nora.http.app import Mount, Readiness, build_app
 from nora.http.dispatch import Dispatcher
