@@ -36,23 +36,24 @@ def wait_until_gone(pids: list[int]) -> list[int]:
     return left
 
 
-def folders() -> set[Path]:
-    return set(Path(live.tempfile.gettempdir()).glob("nora-live-*"))
-
-
-def test_server_answers_ends_well_and_leaves_nothing_but_its_storage(tmp_path: Path) -> None:
-    before = folders()
+def test_server_answers_ends_well_and_leaves_nothing_but_its_storage(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A place of its own: other tests have servers at the same time.
+    temporary = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr(live.tempfile, "tempdir", str(temporary))
     with LiveServer(tmp_path / "storage", CONFIG) as server:
         assert status_of(server) == 200
         assert 10 < server.peak_memory_mb() < 500
         assert server.worker_pids() == [server.pid]
+        assert len(list(temporary.iterdir())) == 1
         assert server.stop() == 0
         assert "stopped" in server.log()
         with pytest.raises(ServerError, match="does not run"):
             server.pid  # noqa: B018
         assert server.stop() == 0
     assert "stopped" in server.log()
-    assert folders() <= before
+    assert list(temporary.iterdir()) == []
     assert [path.name for path in tmp_path.iterdir()] == ["storage"]
 
 
