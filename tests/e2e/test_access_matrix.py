@@ -122,8 +122,22 @@ ROWS: dict[tuple[str, str, str], Row] = {
 }
 
 
+# Nobody has to log in for these; the statuses that everybody is answered with.
+OPEN = {
+    ("GET", "/health"): 200,
+    ("GET", "/ready"): 200,
+    ("GET", "/metrics"): 200,
+    ("GET", "/_/oidc/audience"): 404,
+    ("POST", "/_/oidc/mint-token"): 404,
+    ("POST", "/_/oidc/burn-token"): 404,
+}
+
+
 async def declared(tmp_path: Path) -> dict[tuple[str, str, str], str]:
-    """What there is: registry, method and rule of every route, with the right that it needs; "" is a login and no right."""
+    """What there is: registry, method and rule of every route, with the right that it needs; "" is a login and no right.
+
+    Those that are :data:`OPEN` are left out, after a look whether there are any others.
+    """
     plugins = load_plugins()
     names = [name for name, format_ in plugins.formats.items() if not format_.implicit]
     (tmp_path / "all.toml").write_text(
@@ -143,6 +157,14 @@ async def declared(tmp_path: Path) -> dict[tuple[str, str, str], str]:
             for route in mount.routes
             for method in route.methods
         }
+        paths = {mount.name: mount.path.rstrip("/") for mount in running.mounts}
+        known = {(method, paths[name or HOST] + rule) for name, method, rule in found}
+        there = {
+            (method, "/" + re.sub(r"<([a-z_]+):[^>]*>", r"<\1>", route.path))
+            for route in running.app.router.routes
+            for method in route.methods
+        }
+        assert {key for key in there - known if key[0] != "HEAD"} == OPEN.keys()
     return {key: right for key, right in found.items() if key[1] != "HEAD"}
 
 
@@ -237,6 +259,12 @@ async def test_everybody_gets_what_is_his_and_nothing_else(who: str, server: Gua
             assert ("www-authenticate" in answer.headers) == (wanted == 401)
             if method == "GET":
                 assert client.head(row.path).status_code == wanted
+
+
+@pytest.mark.parametrize("who", EVERYBODY)
+def test_what_is_open_is_so_to_everybody(who: str, server: Guarded) -> None:
+    for (method, path), status in OPEN.items():
+        assert httpx.request(method, server.url + path, auth=server.logins[who]).status_code == status, (who, method, path)
 
 
 @pytest.mark.parametrize("who", EVERYBODY)
