@@ -32,7 +32,8 @@ STAT_INTERVAL_SECONDS = 1.0
 SUCCESS_SECONDS = 60.0
 FAILURE_SECONDS = 3.0
 CACHE_ENTRIES = 4096
-_THREADS = 2
+THREADS = max(1, min(4, (os.cpu_count() or 1) // 2))
+"""Half of the processors, so that guesses, however many, leave the others to everybody else."""
 _NICENESS = 10
 
 _Signature: TypeAlias = tuple[int, int, int, int]
@@ -63,6 +64,7 @@ class HtpasswdFile:
         path: The file.
         clock: Seconds that only go forward.
         check: Whether a password matches a hash; for tests.
+        threads: How many passwords are checked at a time.
     """
 
     def __init__(
@@ -71,10 +73,11 @@ class HtpasswdFile:
         *,
         clock: Callable[[], float] = time.monotonic,
         check: Callable[[bytes, bytes], bool] = matches,
+        threads: int = THREADS,
     ) -> None:
         self._path, self._clock, self._check = os.fspath(path), clock, check
         self._key = secrets.token_bytes(32)
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="nora-password", initializer=_give_way)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="nora-password", initializer=_give_way)
         self._users = _Users()
         self._signature: _Signature | None = None
         self._looked_at: float | None = None

@@ -75,7 +75,8 @@ def error_answer(error: BaseException, *, head_only: bool) -> Outgoing:
 
 def plain(status: int, text: str, fields: list[tuple[str, str]], *, head_only: bool) -> Outgoing:
     """One line of plain text."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())[:MAX_TEXT]
+    shown = text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+    line = " ".join(shown.split())[:MAX_TEXT]
     body = line.encode("utf-8", "replace") + b"\n"
     typed = [("content-type", "text/plain; charset=utf-8"), ("x-content-type-options", "nosniff"), *fields]
     return Outgoing(status, typed, body, head_only=head_only)

@@ -58,7 +58,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def users(path: Path, clock: Clock, check: Check) -> Iterator[HtpasswdFile]:
-    file = HtpasswdFile(path, clock=clock, check=check)
+    file = HtpasswdFile(path, clock=clock, check=check, threads=2)
     yield file
     check.gate.set()
     file.close()
