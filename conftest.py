@@ -1,7 +1,7 @@
 """Property tests try as many cases as ``NORA_TEST_CASES`` says; time is no reason for them to fail on a busy machine.
 
-With ``-n 2`` one process has all end-to-end tests, in order, since they mostly wait and some of them look at what the machine does;
-the other one has everything else.
+With ``-n 2`` one process has the end-to-end tests that look at what the machine does, such as at memory under load, so that no two of them
+meet; everything else goes file by file to whichever is free.
 """
 
 from __future__ import annotations
@@ -16,6 +16,15 @@ settings.register_profile("nora", max_examples=int(os.environ.get("NORA_TEST_CAS
 settings.load_profile("nora")
 
 
+LOOK_AT_THE_MACHINE = frozenset(
+    f"tests/e2e/test_{name}.py"
+    for name in (
+        *("attacks_bombs", "attacks_load", "benchmarks", "faults", "growth", "guessing", "life", "page_cache"),
+        *("public_index", "revocation", "scale", "tls", "webhooks"),
+    )
+)
+
+
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Name no test by bytes: compressed ones hold the time, and both processes have to find the same names."""
     return argname if isinstance(val, bytes) else None
@@ -26,8 +35,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """See :mod:`xdist.newhooks`."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class EndToEndTogether(LoadScopeScheduling):
+    class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "e2e" if nodeid.startswith("tests/e2e/") else nodeid.partition("::")[0]
+            file = nodeid.partition("::")[0]
+            return "machine" if file in LOOK_AT_THE_MACHINE else file
 
-    return EndToEndTogether(config, log)
+    return ByFile(config, log)
