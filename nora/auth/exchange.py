@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from nora.api import TooManyRequests
+from nora.audit.entry import LoginProblem
 from nora.auth.issuers import IssuerKeys
 from nora.auth.limits import LoginLimits
 from nora.auth.publishers import Refused, TrustedPublisher
@@ -23,7 +24,7 @@ MINTED_SECONDS = 15 * 60
 """For so long a token is valid; a job asks for one right before it publishes."""
 NOTE = "trusted publishing"
 
-Told: TypeAlias = Callable[[Literal["login-failed", "login-limited"], str, str, str, str], None]
+Told: TypeAlias = Callable[[LoginProblem, str, str, str, str], None]
 """Hears of an exchange that was refused: how, whose identity it was, the address, the id of a token, which is "", and why.
 
 Must not block.

@@ -10,18 +10,19 @@ What goes wrong is ``{"message": "...", "errors": [{"code": "...", "description"
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 from sanic.request import Request
-from sanic.response import HTTPResponse, raw
+from sanic.response import HTTPResponse
 
 from nora.api import Actor, NoraError, NotFound, TooManyRequests, UpstreamUnavailable
+from nora.audit.entry import TokenChange
 from nora.auth.publishers import Refused
 from nora.context import current_request
 from nora.http.dispatch import buffer_body, check_site
 from nora.http.errors import status_of
-from nora.http.tokens import Noted
+from nora.http.tokens import Noted, unkept_json
 
 if TYPE_CHECKING:
     from nora.auth.exchange import Exchange
@@ -48,7 +49,7 @@ class Publishing:
 
     async def audience(self, request: Request) -> HTTPResponse:
         """What identities are to be for."""
-        return _answer({"audience": self._configured(request).audience})
+        return unkept_json({"audience": self._configured(request).audience})
 
     async def mint(self, request: Request) -> HTTPResponse:
         """Exchange an identity for a token."""
@@ -60,7 +61,7 @@ class Publishing:
             return _failure(error)
         _act_as(minted.token.user)
         self._note("token-create", minted.token.id, f"trusted publishing by {minted.token.issuer}")
-        return _answer({"success": True, "token": minted.text, "expires": minted.expires})
+        return unkept_json({"success": True, "token": minted.text, "expires": minted.expires})
 
     async def burn(self, request: Request) -> HTTPResponse:
         """Revoke a token that was made here. The answer does not tell whether it was one."""
@@ -73,14 +74,14 @@ class Publishing:
         if token is not None:
             _act_as(token.user)
             self._note("token-revoke", token.id, "trusted publishing is done")
-        return _answer({}, status=202)
+        return unkept_json({}, status=202)
 
     def _configured(self, request: Request) -> Exchange:
         if self._exchange is None:
             raise NotFound("address", request.path)
         return self._exchange
 
-    def _note(self, action: Literal["token-create", "token-revoke"], token: str, reason: str) -> None:
+    def _note(self, action: TokenChange, token: str, reason: str) -> None:
         if self._noted is not None:
             self._noted(action, token, reason)
 
@@ -111,10 +112,4 @@ def _failure(error: NoraError) -> HTTPResponse:
     elif status < 500:
         code = "invalid-payload"
     document = {"message": f"no token: {text}", "errors": [{"code": code, "description": text}]}
-    return _answer(document, status=status, headers=headers)
-
-
-def _answer(document: dict[str, Any], *, status: int = 200, headers: dict[str, str] | None = None) -> HTTPResponse:
-    # No cache between here and there has any business with it.
-    fields = {"cache-control": "no-store", **(headers or {})}
-    return raw(msgspec.json.encode(document), status=status, headers=fields, content_type="application/json")
+    return unkept_json(document, status=status, headers=headers)

@@ -14,7 +14,7 @@ outlive its expiry and its revocation, nor see them; it may only put an end to i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
@@ -80,7 +80,7 @@ class TokenApi:
                 "others' tokens are for who may administer all projects of all registries; leave out all for your own"
             )
         now, found = self._tokens.now(), await self._tokens.all(None if wants_all else user)
-        return _answer({"tokens": [shown(listed, now) for listed in found]})
+        return unkept_json({"tokens": [shown(listed, now) for listed in found]})
 
     async def create(self, request: Request) -> HTTPResponse:
         """Make one; no other answer ever has its text."""
@@ -93,7 +93,7 @@ class TokenApi:
             text, token = await self._tokens.create(user, note=wanted.note, limits=(limit,), expires=expires)
         if self._noted is not None:
             self._noted("token-create", token.id, token.note)
-        return _answer({"token": text, **shown(Listed(token, ""), self._tokens.now())}, status=201)
+        return unkept_json({"token": text, **shown(Listed(token, ""), self._tokens.now())}, status=201)
 
     async def revoke(self, request: Request, token: str) -> HTTPResponse:
         """Revoke one of one's own; as an administrator, anybody's."""
@@ -110,7 +110,7 @@ class TokenApi:
         changed = await self._tokens.revoke(token)
         if changed and self._noted is not None:
             self._noted("token-revoke", token, "" if found is None else found.token.note if is_own else whose(found.token))
-        return _answer({"changed": changed})
+        return unkept_json({"changed": changed})
 
     async def _check_number(self, user: str) -> None:
         now = self._tokens.now()
@@ -142,7 +142,7 @@ def _user_without_token(verb: str) -> str:
     return user
 
 
-def _answer(document: dict[str, Any], *, status: int = 200) -> HTTPResponse:
-    # No cache between here and there has any business with it.
-    headers = {"cache-control": "no-store"}
-    return raw(msgspec.json.encode(document), status=status, headers=headers, content_type="application/json")
+def unkept_json(document: dict[str, Any], *, status: int = 200, headers: Mapping[str, str] = {}) -> HTTPResponse:
+    """A document that no cache between here and there has any business with."""
+    fields = {"cache-control": "no-store", **headers}
+    return raw(msgspec.json.encode(document), status=status, headers=fields, content_type="application/json")

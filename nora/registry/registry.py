@@ -140,13 +140,14 @@ class HostRegistry(Registry[RegistryConfig]):
         async def make() -> Rendering:
             return Rendering(functools.partial(render, names), names.revision, in_thread=len(names.names) > INLINE_FILES)
 
-        key = ("", content_type, self._readable.view())
+        view = self._readable.view()
+        key = ("", content_type, view)
         page = await self._pages.page(key, names.revision, content_type, vary, make)
 
         def same() -> bool:
             return at_once(self._names.current()) is names and self._pages.held(key, names.revision) is page
 
-        if not key[2]:
+        if not view:  # not for those who see a part
             self._standings.note_list(look, page, same=same, holds=functools.partial(self._names.settled, names))
         return page
 
