@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
 import pytest
 from sanic.response import text
 
@@ -25,10 +23,10 @@ from nora.config.settings import (
     StorageSettings,
     TlsSettings,
 )
-from nora.http.runner import listening_socket, serve
 from nora.plugins import Plugins
 from nora.rights import Grant
 from nora.store.directory import StoreError
+from tests.unit.http.serving import serving_client
 
 
 class Raw(Format):
@@ -84,18 +82,8 @@ def left(tmp_path) -> list[str]:
 @asynccontextmanager
 async def running(configuration: Settings, found: Plugins):
     """A client of the host, which serves."""
-    stop, ready, sock = asyncio.Event(), asyncio.Event(), listening_socket("127.0.0.1", 0)
-    async with host(configuration, found, {}) as composed:
-        serving = asyncio.create_task(
-            serve(composed.app, sock, stop, composed.readiness, shutdown_timeout_seconds=5, on_ready=ready.set)
-        )
-        await asyncio.wait_for(ready.wait(), 5)
-        try:
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{sock.getsockname()[1]}", trust_env=False) as client:
-                yield client
-        finally:
-            stop.set()
-            await asyncio.wait_for(serving, 10)
+    async with host(configuration, found, {}) as composed, serving_client(composed.app, composed.readiness) as client:
+        yield client
 
 
 async def test_a_host_serves_its_registries_apart(tmp_path):

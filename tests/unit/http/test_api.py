@@ -25,9 +25,9 @@ from nora.config.settings import AuthSettings, RegistrySettings, ServerSettings,
 from nora.http.api import api_routes
 from nora.http.app import Mount, Readiness, build_app
 from nora.http.dispatch import MAX_BUFFERED_BODY, Dispatcher
-from nora.http.runner import listening_socket, serve
 from nora.plugins import Plugins
 from nora.testing.upstream import Reply, ScriptedUpstream
+from tests.unit.http.serving import serving_client
 
 API = "/api/v1/registries"
 X = f"{API}/main/projects/x"
@@ -70,18 +70,8 @@ class Knows:
 @asynccontextmanager
 async def running(settings: Settings, *formats: Format) -> AsyncIterator[httpx.AsyncClient]:
     plugins = Plugins(formats={format_.name: format_ for format_ in formats}, authenticators=[Knows()])
-    stop, ready, sock = asyncio.Event(), asyncio.Event(), listening_socket("127.0.0.1", 0)
-    async with host(settings, plugins, {}) as composed:
-        serving = asyncio.create_task(
-            serve(composed.app, sock, stop, composed.readiness, shutdown_timeout_seconds=5, on_ready=ready.set)
-        )
-        await asyncio.wait_for(ready.wait(), 5)
-        try:
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{sock.getsockname()[1]}", trust_env=False) as client:
-                yield client
-        finally:
-            stop.set()
-            await asyncio.wait_for(serving, 10)
+    async with host(settings, plugins, {}) as composed, serving_client(composed.app, composed.readiness) as client:
+        yield client
 
 
 def configured(tmp_path: Path, *more: RegistrySettings, **tables: Any) -> Settings:

@@ -21,8 +21,8 @@ from nora.auth.record import Token
 from nora.http.app import Mount, Readiness, build_app
 from nora.http.dispatch import Dispatcher
 from nora.http.publishing import MAX_BODY_BYTES, Publishing
-from nora.http.runner import listening_socket, serve
 from nora.rights import Grant
+from tests.unit.http.serving import serving_client
 
 AUDIENCE, MINT, BURN = "/_/oidc/audience", "/_/oidc/mint-token", "/_/oidc/burn-token"
 TOKEN = Token(
@@ -62,17 +62,11 @@ class Exchange:
 
 @asynccontextmanager
 async def running(publishing: Publishing | None, *mounts: Mount) -> AsyncIterator[httpx.AsyncClient]:
-    stop, ready, sock, readiness = asyncio.Event(), asyncio.Event(), listening_socket("127.0.0.1", 0), Readiness()
+    readiness = Readiness()
     dispatcher = Dispatcher(Access(True, Rules(), ()), access_log_enabled=True)
     app = build_app(mounts, dispatcher, readiness, body_limit_bytes=1024**3, publishing=publishing)
-    serving = asyncio.create_task(serve(app, sock, stop, readiness, shutdown_timeout_seconds=5, on_ready=ready.set))
-    await asyncio.wait_for(ready.wait(), 5)
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{sock.getsockname()[1]}", trust_env=False) as client:
-            yield client
-    finally:
-        stop.set()
-        await asyncio.wait_for(serving, 10)
+    async with serving_client(app, readiness) as client:
+        yield client
 
 
 @pytest.fixture

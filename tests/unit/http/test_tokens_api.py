@@ -21,10 +21,10 @@ from nora.context import current_request
 from nora.http import tokens as tokens_api
 from nora.http.app import API_PATH, Mount, Readiness, build_app
 from nora.http.dispatch import HOST, Dispatcher
-from nora.http.runner import listening_socket, serve
 from nora.http.tokens import Noted, token_routes
 from nora.rights import EVERYBODY, USERS, Grant
 from nora.store.directory import DirectoryStore
+from tests.unit.http.serving import serving_client
 
 API = "/api/v1/tokens"
 ADA, BOB, BOSS = (httpx.BasicAuth(name, "right") for name in ("ada", "bob", "boss"))
@@ -53,17 +53,11 @@ class Bearer(httpx.Auth):
 
 @asynccontextmanager
 async def running(access: Access, tokens: Tokens, noted: Noted | None = None) -> AsyncIterator[httpx.AsyncClient]:
-    stop, ready, sock, readiness = asyncio.Event(), asyncio.Event(), listening_socket("127.0.0.1", 0), Readiness()
+    readiness = Readiness()
     dispatcher = Dispatcher(access, access_log_enabled=True)
     app = build_app([Mount(HOST, API_PATH, token_routes(tokens, noted))], dispatcher, readiness, body_limit_bytes=1024 * 1024)
-    serving = asyncio.create_task(serve(app, sock, stop, readiness, shutdown_timeout_seconds=5, on_ready=ready.set))
-    await asyncio.wait_for(ready.wait(), 5)
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{sock.getsockname()[1]}", trust_env=False) as client:
-            yield client
-    finally:
-        stop.set()
-        await asyncio.wait_for(serving, 10)
+    async with serving_client(app, readiness) as client:
+        yield client
 
 
 @pytest.fixture
