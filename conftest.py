@@ -6,7 +6,11 @@ meet; everything else goes file by file to whichever is free.
 
 from __future__ import annotations
 
+import gc
 import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
@@ -14,6 +18,29 @@ from hypothesis import settings
 
 settings.register_profile("nora", max_examples=int(os.environ.get("NORA_TEST_CASES", "200")), deadline=None, print_blob=True)
 settings.load_profile("nora")
+
+
+@pytest.fixture(scope="session")
+def takes_at_most() -> Callable[[float], AbstractContextManager[None]]:
+    """Of so many seconds: fails where what is done within takes more of the processor.
+
+    For work whose time could grow out of proportion to its size. A bound is to be thirty times what the work takes, or more: it is not a
+    measurement, and other work beside it, or a slow machine, is no failure.
+    """
+
+    @contextmanager
+    def bounded(seconds: float) -> Iterator[None]:
+        # What thousands of other tests have left is kept out of the garbage collector's sight: looking through it takes a second.
+        gc.freeze()
+        try:
+            begun = time.process_time()
+            yield
+            taken = time.process_time() - begun
+        finally:
+            gc.unfreeze()
+        assert taken <= seconds
+
+    return bounded
 
 
 LOOK_AT_THE_MACHINE = frozenset(

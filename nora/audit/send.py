@@ -223,17 +223,17 @@ class Sender:
         headers = signed_headers(webhook.key, line.id, int(now), line.body)
         step = asyncio.ensure_future(self._post(webhook.url, headers, line.body, timeout_seconds=webhook.timeout_seconds))
         try:
+            await asyncio.wait([step])
+        except asyncio.CancelledError:
             try:
-                await asyncio.wait([step])
-            except asyncio.CancelledError:
                 await asyncio.wait([step], timeout=STOP_SECONDS)
                 if step.done() and step.exception() is None and meaning_of(step.result().status) is Meaning.DELIVERED:
                     self._reached = Reached(position=line.after)
                     self._save()
-                raise
-        finally:
-            step.cancel()
-            await asyncio.gather(step, return_exceptions=True)
+            finally:
+                step.cancel()
+                await asyncio.gather(step, return_exceptions=True)
+            raise
         try:
             answer = step.result()
         except UpstreamError as error:

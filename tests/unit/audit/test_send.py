@@ -269,6 +269,21 @@ async def test_a_stop_lets_a_delivery_finish_and_remembers_it(running, write, re
     assert receiver.projects == ["a", "b"]
 
 
+@pytest.mark.parametrize("passes", range(12))
+async def test_a_stop_at_any_moment_after_a_request_repeats_nothing_that_was_taken(running, write, receiver, passes):
+    stop = await running()
+    write("a")
+    while not receiver.got:
+        await asyncio.sleep(0)
+    for _ in range(passes):  # of the event loop: the answer comes, is looked at, and is kept
+        await asyncio.sleep(0)
+    await stop()
+    write("b")
+    await running()
+    await until(lambda: len(receiver.got) == 2)
+    assert receiver.projects == ["a", "b"]
+
+
 async def test_a_stop_does_not_wait_long_and_what_was_not_answered_is_sent_again(running, write, receiver, monkeypatch):
     monkeypatch.setattr(module, "STOP_SECONDS", 0.01)
     stop = await running()

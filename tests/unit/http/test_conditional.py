@@ -1,5 +1,4 @@
 import doctest
-import time
 
 import pytest
 from hypothesis import given
@@ -297,8 +296,7 @@ def test_any_request_gets_a_decision_that_can_be_carried_out(range_, none, match
         "bytes=" + ", " * 50_000,
     ],
 )
-def test_long_fields_take_no_long_time(field):
-    begun = time.perf_counter()
-    ask(field, if_none_match=field, if_match=field + '"abc"', if_range=field)
-    ask(field)
-    assert time.perf_counter() - begun < 0.5
+def test_long_fields_take_no_long_time(field, takes_at_most):
+    with takes_at_most(2):
+        ask(field, if_none_match=field, if_match=field + '"abc"', if_range=field)
+        ask(field)

@@ -150,11 +150,11 @@ fields = st.none() | st.text(max_size=40) | st.lists(st.sampled_from(TOKENS), ma
 def test_any_fields_are_decided(
     range_: str | None, match: str | None, none_match: str | None, if_range: str | None, etag: str, size: int | None
 ) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     decision = decide(
         method="GET", range_=range_, if_match=match, if_none_match=none_match, if_range=if_range, etag=etag, size=size
     )
-    assert time.perf_counter() - begun < LONGEST_SECONDS
+    assert time.process_time() - begun < LONGEST_SECONDS
     if isinstance(decision, Partial):
         assert size is not None
         assert 0 <= decision.start < decision.stop <= size
@@ -196,9 +196,9 @@ def test_gzip_is_sent_exactly_where_it_is_acceptable(codings: list[str], data: s
 @example("gzip;" + "q" * 200_000)
 @example(",;" * 100_000)
 def test_any_accept_encoding_is_understood(field: str | None) -> None:  # NEG-15
-    begun = time.perf_counter()
+    begun = time.process_time()
     welcome = accepts_gzip(field)
-    assert time.perf_counter() - begun < LONGEST_SECONDS
+    assert time.process_time() - begun < LONGEST_SECONDS
     assert isinstance(welcome, bool)
     if welcome:
         assert field is not None

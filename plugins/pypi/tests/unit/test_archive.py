@@ -2,7 +2,6 @@ import gzip
 import io
 import struct
 import tarfile
-import time
 import tracemalloc
 import zipfile
 import zlib
@@ -488,22 +487,19 @@ def test_one_volume_of_several_is_refused(read: Read, volumes: tuple[int, int, i
     assert "volumes" in refused(read, WHEEL, bytes(content))
 
 
-def test_an_empty_deflate_stream_without_end_is_refused_at_once(read: Read) -> None:
+def test_an_empty_deflate_stream_without_end_is_refused_at_once(read: Read, takes_at_most) -> None:
     # Stored blocks of length 0: input without output.
     padding = b"\x00\x00\x00\xff\xff" * 2_000_000
     content = with_raw_member(padding + zlib.compress(core_metadata(), 9, -15), core_metadata())
-    started = time.perf_counter()
-    assert "damaged" in refused(read, WHEEL, content)
-    assert time.perf_counter() - started < 1
+    with takes_at_most(3):
+        assert "damaged" in refused(read, WHEEL, content)
 
 
-def test_a_gzip_bomb_is_refused_quickly_and_within_little_memory(read: Read) -> None:
+def test_a_gzip_bomb_is_refused_quickly_and_within_little_memory(read: Read, takes_at_most) -> None:
     # UP-20
     bomb = gzip.compress(tar_of([("foo/big", bytes(150 << 20)), ("foo/PKG-INFO", core_metadata())]))
-    started = time.perf_counter()
-    with little_memory():
+    with takes_at_most(6), little_memory():
         assert "inflates to more" in refused(read, SDIST, bomb)
-    assert time.perf_counter() - started < 2
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,3 @@
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -121,12 +119,10 @@ def test_a_name_that_could_be_a_path_or_break_a_line_is_refused(filename: str) -
     assert_plain(caught.value)
 
 
-def test_a_name_that_stands_for_thousands_of_tags_is_refused_at_once() -> None:
+def test_a_name_that_stands_for_thousands_of_tags_is_refused_at_once(takes_at_most) -> None:
     tags = "-".join(".".join(f"{letter}{number}" for number in range(20)) for letter in "abc")
-    started = time.perf_counter()
-    with pytest.raises(Invalid, match="tags"):
+    with takes_at_most(1), pytest.raises(Invalid, match="tags"):
         parse(f"f-1-{tags}.whl")
-    assert time.perf_counter() - started < 0.05
 
 
 @given(st.text(max_size=300), st.text(max_size=20))

@@ -1,5 +1,4 @@
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
@@ -290,17 +289,15 @@ async def test_the_header_of_a_part_is_limited(tmp_path: Path) -> None:
         pytest.param(f"\r\n--{BOUNDARY}x".encode(), id="boundaries in the content"),
     ],
 )
-async def test_what_makes_the_parser_slow_is_cut_short(spool: FakeSpool, filling: bytes) -> None:
+async def test_what_makes_the_parser_slow_is_cut_short(spool: FakeSpool, filling: bytes, takes_at_most) -> None:
     # CWE-400
     async def body() -> AsyncIterator[bytes]:
         yield part("content", b"", "f")[:-2] + (f"\r\n--{BOUNDARY}".encode() if filling == b" " else b"")
         for _ in range(1 << 14):
             yield filling * ((1 << 16) // len(filling))
 
-    started = time.perf_counter()
-    with pytest.raises(Invalid):
+    with takes_at_most(10), pytest.raises(Invalid):
         await read_form(body(), CONTENT_TYPE, spool)
-    assert time.perf_counter() - started < 10
 
 
 async def test_content_is_passed_on_in_the_pieces_that_arrive(spool: FakeSpool) -> None:

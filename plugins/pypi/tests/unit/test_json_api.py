@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
@@ -445,18 +444,14 @@ def test_a_wheels_metadata_stands_for_its_release() -> None:
     ]
 
 
-def test_six_thousand_files_are_rendered_in_no_time() -> None:
+def test_six_thousand_files_are_rendered_in_no_time(takes_at_most) -> None:
     names = [f"foo-{number // 20}.0-cp3{number % 20}-cp3{number % 20}-linux_x86_64.whl" for number in range(6000)]
     listing = listing_of(*(upstream_file(name, version=f"{number // 20}.0") for number, name in enumerate(names)))
     entries = [{"filename": name, "digests": {"sha256": SHA256, "md5": MD5}, "comment_text": ""} for name in names]
     said = said_of("299.0", *entries)
-    best = 9.0
-    for _ in range(5):
-        started = time.perf_counter()
+    with takes_at_most(3):  # about 0.1 on a quiet machine, half of it for reading it back
         document = rendered(listing, about=said, beside=said)
-        best = min(best, time.perf_counter() - started)
     assert sum(map(len, document["releases"].values())) == 6000
-    assert best < 0.2, "with reading it back, which takes about as long as making it"
 
 
 # The handlers.

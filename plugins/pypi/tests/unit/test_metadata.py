@@ -1,4 +1,3 @@
-import time
 from contextlib import suppress
 
 import pytest
@@ -250,12 +249,11 @@ def test_what_older_tools_write_passes() -> None:
         pytest.param([f"Requires-Dist: x{'[' + 'a,' * 1900 + 'a]'}"] * (MAX_VALUES_LENGTH // 3800 + 1), id="long requirements"),
     ],
 )
-def test_documents_made_to_keep_the_server_busy_are_refused_soon(more: list[str]) -> None:
+def test_documents_made_to_keep_the_server_busy_are_refused_soon(more: list[str], takes_at_most) -> None:
     # UP-20
     raw = core_metadata(more=more)
-    started = time.perf_counter()
-    problems(raw)
-    assert time.perf_counter() - started < 1.5
+    with takes_at_most(5):
+        problems(raw)
 
 
 @pytest.mark.parametrize(
@@ -268,10 +266,9 @@ def test_documents_made_to_keep_the_server_busy_are_refused_soon(more: list[str]
         pytest.param(["", "\r" * 2_000_000], id="description"),
     ],
 )
-def test_large_documents_are_read_soon(more: list[str]) -> None:
-    started = time.perf_counter()
-    parse(core_metadata(more=more))
-    assert time.perf_counter() - started < 3
+def test_large_documents_are_read_soon(more: list[str], takes_at_most) -> None:
+    with takes_at_most(10):
+        parse(core_metadata(more=more))
 
 
 FRAGMENTS = [

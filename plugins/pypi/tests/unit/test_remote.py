@@ -3,7 +3,6 @@ import io
 import random
 import re
 import struct
-import time
 import tracemalloc
 import zipfile
 import zlib
@@ -617,13 +616,12 @@ def test_a_false_entry_inside_of_another_entry_does_not_count() -> None:
         assert read(content).metadata == by_zipfile(content) == core_metadata()
 
 
-def test_a_directory_that_is_full_of_signatures_is_refused_quickly() -> None:
+def test_a_directory_that_is_full_of_signatures_is_refused_quickly(takes_at_most) -> None:
     for filler in (b"PK\1\2", b"PK\1\2" + bytes(42), b"PK\1\2" + bytes(24) + b"\1\0\0\0\0\0" + bytes(12) + b"P"):
         directory = filler * ((9 << 20) // len(filler))
         end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, len(directory), 0, 0)
-        started = time.perf_counter()
-        refused(directory + end)
-        assert time.perf_counter() - started < 10
+        with takes_at_most(10):
+            refused(directory + end)
 
 
 # Damage
