@@ -31,6 +31,13 @@ BROKEN = {
 }
 
 
+def free_port() -> str:
+    """Other work on this machine may have the default one."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return str(one.getsockname()[1])
+
+
 @pytest.mark.parametrize("case", BROKEN)
 @pytest.mark.parametrize("command", ["serve", "check"])
 def test_each_problem_is_one_line_and_the_start_stops_with_status_2(
@@ -40,7 +47,8 @@ def test_each_problem_is_one_line_and_the_start_stops_with_status_2(
     text, keys = BROKEN[case]
     config = tmp_path / "broken.toml"
     config.write_text(text)
-    done = clients.tool("nora", command, "--config", str(config), "--storage", str(tmp_path / "store"))
+    port = () if command == "check" or "port =" in text else ("--port", free_port())
+    done = clients.tool("nora", command, "--config", str(config), "--storage", str(tmp_path / "store"), *port)
     assert done.status == 2, done.output
     assert "Traceback" not in done.output
     lines = done.output.strip().splitlines()
@@ -63,7 +71,7 @@ def test_a_taken_port_is_one_clear_line(clients: Any, tmp_path: Path) -> None:
 def test_a_storage_that_is_something_else_is_refused(clients: Any, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"x")
-    done = clients.tool("nora", "serve", "--port", "4999", "--storage", str(tmp_path / "photos"))
+    done = clients.tool("nora", "serve", "--port", free_port(), "--storage", str(tmp_path / "photos"))
     assert done.status == 2
     assert done.output.count("\n") == 1
     assert "not a store" in done.output
