@@ -108,8 +108,10 @@ class AuditLog:
             entry = Entry(**{"address": current_request.get().address, **fields})
             if may_be_many:
                 self._take_counted()
+                waited_for = self._flood.due
                 told = self._flood.admits(entry, self._ticks())
-                self._wake.set()  # the end of its window is to be waited for
+                if self._flood.due != waited_for:
+                    self._wake.set()
                 if not told:
                     return
             self._add(entry)

@@ -14,6 +14,7 @@ from nora.audit.entry import LoginProblem
 from nora.auth.basic import Credentials, parse_credentials
 from nora.auth.limits import LoginLimits
 from nora.auth.record import token_id
+from nora.rates import place_of
 from nora.rights import ALL, EVERYBODY, USERS, Grant, Grants
 
 MAX_REMEMBERED_USERS = 4096
@@ -100,6 +101,9 @@ class Access:
         tokens: What knows API tokens, if there are any.
         limits: How often a login may fail.
         told: Who wants to know of logins that are refused.
+
+    Attributes:
+        pace: Of refusals because of a limit.
     """
 
     def __init__(
@@ -114,6 +118,7 @@ class Access:
         self._told = told
         self._enabled, self._rules, self._tokens = enabled, rules, tokens
         self._limits = limits or LoginLimits()
+        self.pace = self._limits.pace
         self._authenticators = tuple(authenticators)
 
     async def authorize(
@@ -168,14 +173,42 @@ class Access:
         # Over a limit it is asked the usual way, which refuses it: a prepared answer would tell that a guess is right.
         return None if stands is None else lambda client: not limits.check(client, user) and stands()
 
+    def is_limiting(self) -> bool:
+        """Whether :meth:`refusal` may have one for anybody."""
+        return self._limits.is_limiting()
+
+    def refusal(self, authorization: str, client: str) -> Callable[[], TooManyRequests] | None:
+        """What :meth:`authorize` would raise after its turn in :attr:`pace` because too many logins have failed; ``None`` if it would not.
+
+        Where a login is asked for, that is: it goes before anything else. It is told when it is called.
+        """
+        try:
+            credentials = parse_credentials(authorization)
+        except Unauthorized:
+            return None
+        if credentials is None or not credentials.username:
+            return None
+        if self._tokens is not None and self._tokens.is_token(credentials.password):
+            return None
+        if not (wait := self._limits.check(client, credentials.username)):
+            return None
+
+        def refuse() -> TooManyRequests:
+            self._tell("login-limited", credentials, client)
+            return _too_many(wait)
+
+        return refuse
+
     async def _login(self, credentials: Credentials, client: str) -> Login:
         try:
             return await self._checked(credentials, client)
         except (Unauthorized, TooManyRequests) as error:
-            if self._told is not None:
-                problem: LoginProblem = "login-limited" if isinstance(error, TooManyRequests) else "login-failed"
-                self._told(problem, credentials.username, client, token_id(credentials.password) or "")
+            self._tell("login-limited" if isinstance(error, TooManyRequests) else "login-failed", credentials, client)
             raise
+
+    def _tell(self, problem: LoginProblem, credentials: Credentials, client: str) -> None:
+        if self._told is not None:
+            self._told(problem, credentials.username, client, token_id(credentials.password) or "")
 
     async def _checked(self, credentials: Credentials, client: str) -> Login:
         # Nobody guesses a token, and a look at one costs next to nothing, so tokens have no limits.
@@ -190,8 +223,8 @@ class Access:
             raise Unauthorized("the token is not valid: it is none of this server's")
         async with self._limits.turn(client):
             if wait := self._limits.check(client, credentials.username):
-                await self._limits.before_refusal()
-                raise TooManyRequests("too many failed logins from this address or with this user name; wait", math.ceil(wait))
+                await self.pace.turn(place_of(client))
+                raise _too_many(wait)
             try:
                 login = await self._by_password(credentials)
             except (Unauthorized, asyncio.CancelledError):
@@ -209,6 +242,10 @@ class Access:
             if actor is not None and not actor.is_anonymous:
                 return Login(actor, self._rules.of(actor.name))
         raise Unauthorized("wrong user name or password")
+
+
+def _too_many(wait_seconds: float) -> TooManyRequests:
+    return TooManyRequests("too many failed logins from this address or with this user name; wait", math.ceil(wait_seconds))
 
 
 def open_registries(anonymous_read: bool, registries: Mapping[str, bool]) -> tuple[str, ...]:

@@ -6,9 +6,10 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from nora.auth.pace import Pace
 from nora.lru import BoundedCache
 from nora.rates import Buckets, place_of
 
@@ -31,17 +32,19 @@ class LoginLimits:
 
     Args:
         clock: Seconds that only go forward.
-        sleep: Waits for some seconds; for tests.
+        pace: Of refusals.
+
+    Attributes:
+        pace: Whoever is refused because of a limit is to wait for a turn here, by :func:`nora.rates.place_of` the address.
     """
 
     def __init__(
         self,
         *,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        pace: Pace | None = None,
     ) -> None:
-        self._clock, self._sleep = clock, sleep
-        self._refusing = asyncio.Lock()
+        self._clock, self.pace = clock, Pace(REFUSAL_SECONDS) if pace is None else pace
         self._addresses = Buckets(ADDRESS_BURST, ADDRESS_SECONDS)
         self._users = Buckets(USER_BURST, USER_SECONDS)
         self._limited_until = float("-inf")
@@ -57,7 +60,7 @@ class LoginLimits:
         credentials, right or wrong; they are not even looked at.
         """
         now = self._clock()
-        if now >= self._limited_until:  # nobody at all is over a limit
+        if not self.is_limiting(now):
             return 0.0
         place = place_of(address)
         wait = self._addresses.wait(place, now)
@@ -66,6 +69,10 @@ class LoginLimits:
         name = _name(user)
         elsewhere = self._users.wait(name, now)
         return max(wait, elsewhere) if elsewhere and self._home(place, name) not in self._at_home else wait
+
+    def is_limiting(self, now: float | None = None) -> bool:
+        """Whether anybody at all may be over a limit."""
+        return (self._clock() if now is None else now) < self._limited_until
 
     def failed(self, address: str, user: str | None) -> None:
         """A login was tried and was wrong. A right one takes nothing back."""
@@ -82,14 +89,6 @@ class LoginLimits:
         Only who can log in gets remembered, and only so many places; where one was forgotten, both limits count again.
         """
         self._at_home.put(self._home(place_of(address), _name(user)), None)
-
-    async def before_refusal(self) -> None:
-        """Wait until there is room for one more refusal. Who leaves meanwhile takes none.
-
-        To be called in a :meth:`turn`, so that an address has no more than :data:`TURNS` of those that wait, and others come to theirs.
-        """
-        async with self._refusing:
-            await self._sleep(REFUSAL_SECONDS)
 
     @asynccontextmanager
     async def turn(self, address: str) -> AsyncIterator[None]:

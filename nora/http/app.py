@@ -29,6 +29,9 @@ from nora.http.wire import Outgoing
 API_PATH = "/api/v1/"
 """Where the host's own API is mounted."""
 
+OPEN_PLACES = ("/health", "/ready", "/metrics", OIDC_PATH)
+"""Where nobody looks at a login."""
+
 App: TypeAlias = Sanic[Any, Any]
 
 
@@ -131,6 +134,7 @@ def build_app(
     app.ctx.held_pages = dispatcher.held
     app.ctx.trusted = dispatcher.trusted
     mounts = list(mounts)
+    app.ctx.refusals = dispatcher.refusals([(mount.path, mount.name) for mount in mounts], OPEN_PLACES)
     if problems := shadowed([*mounts, Mount(HOST, OIDC_PATH, ())]):
         raise ConfigurationError(problems)
     _add_host_routes(app, dispatcher, readiness)

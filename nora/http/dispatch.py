@@ -27,6 +27,7 @@ from nora.http.forwarded import Network, client_address
 from nora.http.heads import REQUEST_ID
 from nora.http.limits import PROBES, RequestLimits
 from nora.http.log import log_answer
+from nora.http.refusals import Refusals
 from nora.http.wire import Outgoing, is_head
 
 MAX_BUFFERED_BODY = 1024 * 1024
@@ -57,6 +58,12 @@ class Dispatcher:
         self._access, self.trusted, self._limits = access, trusted, limits
         self._logs = access_log_enabled
         self.held = held
+
+    def refusals(self, places: Sequence[tuple[str, str]], open_places: Sequence[str]) -> Refusals:
+        """What refuses logins that are over a limit ahead of this way; see there."""
+        return Refusals(
+            self._access, places, open_places=open_places, trusted=self.trusted, limits=self._limits, logs=self._logs
+        )
 
     def guard(self, route: Route, registry: str) -> Handler:
         """The handler that Sanic calls for a declared route. ``registry`` is a name for the log, and whose rights count."""

@@ -1,4 +1,4 @@
-"""Sanic's connections, with a look at the prepared answers (``fast.py``) before anything else.
+"""Sanic's connections, with a look at the prepared answers (``fast.py``) and at limits (``refusals.py``) before anything else.
 
 This relies on a few things of Sanic's that are not documented: ``_http`` is the request cycle of a connection, and its ``request`` is
 ``None`` from the moment when it is ready for the next request; ``recv_buffer`` holds what has arrived and was not read yet; ``_time`` is
@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 from sanic.http.constants import Stage
@@ -18,6 +19,7 @@ from sanic.http.constants import Stage
 from nora.http.fast import HeldPages
 from nora.http.heads import MAX_HEAD_BYTES, is_secure
 from nora.http.patient import PatientProtocol
+from nora.http.refusals import Refusals
 
 LEAVING_SECONDS = 10.0
 """How often a connection is looked after whose client takes its time."""
@@ -33,14 +35,17 @@ class HeldProtocol(PatientProtocol):
 
     Attributes:
         origin: See :meth:`nora.http.fast.HeldPages.origin`, which stays the same as long as the connection lasts.
+        take_back: Forgets the refusal that the client waits for, if it does; see :meth:`nora.http.refusals.Refusals.serve`.
     """
 
-    __slots__ = ("_begun", "_channel", "_held", "_left", "origin")
+    __slots__ = ("_begun", "_channel", "_held", "_left", "_refusals", "origin", "take_back")
 
     def __init__(self, **parts: Any) -> None:
         super().__init__(**parts)
         self._held: HeldPages = self.app.ctx.held_pages
+        self._refusals: Refusals = self.app.ctx.refusals
         self._begun, self.origin = False, b""
+        self.take_back: Callable[[], None] | None = None
         self._left = 0
         self._channel: socket.socket | None = None
 
@@ -53,6 +58,8 @@ class HeldProtocol(PatientProtocol):
         """See :class:`asyncio.Protocol`."""
         if self._channel is not None:
             self._channel.close()
+        if self.take_back is not None:
+            self.take_back()
         super().connection_lost(exc)  # type: ignore[no-untyped-call]
 
     def channel(self) -> socket.socket | None:
@@ -82,11 +89,19 @@ class HeldProtocol(PatientProtocol):
             and len(data) <= MAX_HEAD_BYTES
             # A client that asks and does not read gets its answers the usual way, which waits for it.
             and not transport.get_write_buffer_size()
-            and self._held.serve(data, self)
+            and (self._held.serve(data, self) or self._refusals.serve(data, self))
         ):
             self._time = time.monotonic()
             return
         super().data_received(data)
+
+    def answer_refused(self, answer: bytes) -> None:
+        """The refusal has come, whole as it is; the next request may follow."""
+        self.take_back = None
+        if self.transport is not None and not self.transport.is_closing():
+            self._time = time.monotonic()
+            self.transport.write(answer)
+            self.transport.resume_reading()
 
     def check_timeouts(self) -> None:
         """Sanic's check, which this connection is not ready for while its last answer is leaving."""
@@ -100,7 +115,7 @@ class HeldProtocol(PatientProtocol):
 
     def close_if_idle(self) -> bool:
         """Close the connection if nothing is on its way in either direction; whether it was closed."""
-        return False if self._leaving() else bool(super().close_if_idle())
+        return False if self.take_back is not None or self._leaving() else bool(super().close_if_idle())
 
     def _leaving(self) -> int:
         """Bytes of a complete answer that the client has not taken yet."""

@@ -81,6 +81,7 @@ async def serve(
         readiness.ready = False
         if held is not None:
             held.close()
+            app.ctx.refusals.flush()
         await server.before_stop()
         server.close()
         if encrypting is not None:

@@ -58,6 +58,7 @@ ALLOWED: dict[str, set[str]] = {
         "clock",
         "context",
         "logs",
+        "lru",
         "metrics",
         "rates",
         "rights",

@@ -10,7 +10,8 @@ import pytest
 
 from nora.api import Actor, Right, TooManyRequests, Unauthorized
 from nora.auth.access import Access, Rules
-from nora.auth.limits import LoginLimits
+from nora.auth.limits import TURNS, LoginLimits
+from nora.auth.pace import Pace
 from tests.unit.clock import Clock
 
 HERE, THERE = "192.0.2.1", "198.51.100.7"
@@ -106,22 +107,22 @@ async def test_a_thousand_parallel_guesses_are_mostly_not_looked_at(access: Acce
 
 
 async def test_who_is_refused_waits_and_nobody_else_does(users: Users, clock: Clock) -> None:
-    go, waiting = asyncio.Event(), asyncio.Event()
-
-    async def sleep(_: float) -> None:
-        waiting.set()
-        await go.wait()
-
-    access = Access(True, Rules(), [users], limits=LoginLimits(clock=clock, sleep=sleep))
+    timed: list[Callable[[], None]] = []
+    pace = Pace(1, later=lambda _, call: timed.append(call))
+    access = Access(True, Rules(), [users], limits=LoginLimits(clock=clock, pace=pace))
     for number in range(10):
         assert await outcome(access, "alice", f"guess{number}", HERE) == "wrong"
     refused = [asyncio.create_task(outcome(access, "alice", "secret", HERE)) for _ in range(30)]
-    await waiting.wait()
+    while len(pace) < TURNS:
+        await asyncio.sleep(0)
     assert await outcome(access, "alice", "secret", THERE) == "right"
     assert await outcome(access, "alice", "guess", THERE) == "wrong"
     assert not any(task.done() for task in refused)
-    go.set()
-    assert set(await asyncio.gather(*refused)) == {"wait 6"}
+    while not all(task.done() for task in refused):
+        if timed:
+            timed.pop()()
+        await asyncio.sleep(0)
+    assert {await task for task in refused} == {"wait 6"}
 
 
 async def test_who_leaves_before_the_answer_has_used_up_a_try(access: Access, users: Users) -> None:

@@ -301,30 +301,6 @@ async def test_a_login_that_breaks_gives_its_turn_back(limits: LoginLimits) -> N
     assert limits._turns == {}
 
 
-async def test_refusals_come_one_after_another_and_who_leaves_takes_none(clock: Clock) -> None:
-    asked: list[float] = []
-    gates = [asyncio.Event() for _ in range(3)]
-
-    async def sleep(seconds: float) -> None:
-        asked.append(seconds)
-        await gates[len(asked) - 1].wait()
-
-    limits = LoginLimits(clock=clock, sleep=sleep)
-    first, leaving, second, third = (asyncio.create_task(limits.before_refusal()) for _ in range(4))
-    await asyncio.sleep(0)
-    assert asked == [module.REFUSAL_SECONDS]
-    leaving.cancel()
-    gates[0].set()
-    await first
-    await asyncio.sleep(0)
-    assert asked == [module.REFUSAL_SECONDS] * 2
-    # Also who leaves while it is his.
-    second.cancel()
-    gates[2].set()
-    await third
-    assert asked == [module.REFUSAL_SECONDS] * 3
-
-
 def test_a_name_limit_is_more_than_one_address_can_use_up() -> None:
     assert module.USER_BURST >= 2 * ADDRESS_BURST
     assert module.USER_SECONDS < ADDRESS_SECONDS
