@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 
 import pytest
 
@@ -48,6 +49,34 @@ def test_it_is_over_when_something_fails():
     with pytest.raises(LookupError), without_collection():
         raise LookupError
     assert gc.isenabled()
+
+
+def test_what_was_made_counts_as_old_and_its_cycles_are_found_nevertheless():
+    class Node:
+        pass
+
+    with without_collection():
+        made = [[number] for number in range(50_000)]
+        node = Node()
+        node.itself = node
+        gone = weakref.ref(node)
+        del node
+    assert any(one is made[-1] for one in gc.get_objects(generation=2))
+    assert gc.get_freeze_count() == 0
+    gc.collect()
+    assert gone() is None
+
+
+def test_what_somebody_has_frozen_stays_so():
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        with without_collection():
+            made = [[number] for number in range(1000)]
+        assert gc.get_freeze_count() == frozen
+    finally:
+        gc.unfreeze()
+    assert made
 
 
 def test_who_has_turned_collections_off_is_left_alone():
