@@ -33,22 +33,26 @@ class BoundedCache(Generic[K, V]):
         self._entries.move_to_end(key)
         return entry[0]
 
-    def put(self, key: K, value: V, weight: int = 1) -> None:
-        """Remember; the least recently used go. What alone is over the maximum is not remembered."""
-        self.discard(key)
+    def put(self, key: K, value: V, weight: int = 1) -> list[V]:
+        """Remember; the least recently used go. What alone is over the maximum is not remembered. Returns what has gone."""
+        gone = self.discard(key)
         if weight > self._max_weight:
-            return
+            return gone
         self._entries[key] = (value, weight)
         self._weight += weight
         while self._weight > self._max_weight:
-            _, (_, gone) = self._entries.popitem(last=False)
-            self._weight -= gone
+            _, (value, weight) = self._entries.popitem(last=False)
+            self._weight -= weight
+            gone.append(value)
+        return gone
 
-    def discard(self, key: K) -> None:
-        """Forget."""
+    def discard(self, key: K) -> list[V]:
+        """Forget. Returns what has gone, if there was anything."""
         entry = self._entries.pop(key, None)
-        if entry is not None:
-            self._weight -= entry[1]
+        if entry is None:
+            return []
+        self._weight -= entry[1]
+        return [entry[0]]
 
     def __contains__(self, key: K) -> bool:
         return key in self._entries

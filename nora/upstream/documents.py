@@ -39,6 +39,8 @@ OUTAGE_SECONDS = 15.0
 INLINE_PARSE_BYTES = 128 * 1024
 """Documents shorter than this are read on the event loop: a millisecond or two."""
 MAX_HEADS = 20_000
+LET_GO_SECONDS = 0.2
+"""What is pushed out of memory is kept for so long, so that nobody waits while it is taken apart."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -327,4 +329,5 @@ class UpstreamDocuments(ABC, Generic[T]):
     def _remember(self, project: str, head: Head, value: T) -> None:
         self._heads.put(project, head)
         self._absent_until.discard(project)
-        self._parsed.put(project, (head.revision, value), weight=self.weigh(value))
+        if gone := self._parsed.put(project, (head.revision, value), weight=self.weigh(value)):
+            asyncio.get_running_loop().call_later(LET_GO_SECONDS, gone.clear)

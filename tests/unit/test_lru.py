@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 
 import pytest
 from hypothesis import given
@@ -76,17 +76,18 @@ def test_it_is_a_plain_ordered_dict_with_a_limit(steps):
     model: OrderedDict[int, int] = OrderedDict()  # key to weight
     for what, key, weight in steps:
         if what == "put":
-            cache.put(key, weight, weight=weight)
+            before = Counter(model.values())
+            gone = cache.put(key, weight, weight=weight)
             model.pop(key, None)
             model[key] = weight
             while sum(model.values()) > 8:
                 model.popitem(last=False)
+            assert Counter(gone) == before + Counter([weight]) - Counter(model.values())
         elif what == "get":
             assert cache.get(key) == model.get(key)
             if key in model:
                 model.move_to_end(key)
         else:
-            cache.discard(key)
-            model.pop(key, None)
+            assert cache.discard(key) == ([model.pop(key)] if key in model else [])
         assert len(cache) == len(model)
         assert all(key in cache for key in model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sys
 
 import httpx
 import pytest
@@ -275,6 +276,21 @@ async def test_a_caller_that_leaves_does_not_spoil_the_request_of_the_others(mak
     go.set()
     assert await asyncio.wait_for(second, 5) == ["x-1"]
     assert len(upstreams.asked) == 1
+
+
+async def test_a_large_listing_that_is_pushed_out_is_taken_apart_a_moment_later(make_listings, upstreams, monkeypatch):
+    monkeypatch.setattr(module, "LET_GO_SECONDS", 0.05)
+    monkeypatch.setattr("nora.upstream.listings.MAX_LISTED_FILES", 4)
+    listings = make_listings()
+    for project in ("x", "y"):
+        upstreams.lists(BASE, project, file(f"{project}-1"), file(f"{project}-2"))
+    _, listing = await listings.value("x", await listings.head("x"))
+    held = sys.getrefcount(listing)
+    await listings.head("y")
+    assert sys.getrefcount(listing) == held
+    await asyncio.sleep(0.1)
+    assert sys.getrefcount(listing) == held - 1
+    assert await names(listings, "x") == ["x-1", "x-2"]
 
 
 async def test_another_workers_refresh_is_taken_from_disk_without_asking(make_listings, upstreams, clock):
