@@ -12,15 +12,7 @@ from typing import Generic, ParamSpec, TypeVar, assert_never
 
 import msgspec
 
-from nora.api import (
-    Document,
-    NoraError,
-    NotFound,
-    ProxyConfig,
-    UpstreamError,
-    UpstreamInvalid,
-    UpstreamRequest,
-)
+from nora.api import Document, NoraError, NotFound, ProxyConfig, UpstreamError, UpstreamInvalid, UpstreamRequest
 from nora.lru import BoundedCache
 from nora.store.protocol import MAX_SEGMENT_BYTES, Store, segment
 from nora.tasks import SingleFlight, Tasks
