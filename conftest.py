@@ -24,8 +24,8 @@ settings.load_profile("nora")
 def takes_at_most() -> Callable[[float], AbstractContextManager[None]]:
     """Of so many seconds: fails where what is done within takes more of the processor.
 
-    For work whose time could grow out of proportion to its size. A bound is to be thirty times what the work takes, or more: it is not a
-    measurement, and other work beside it, or a slow machine, is no failure.
+    For work whose time could grow out of proportion to its size. A bound is to be many times what the work takes: it is not a measurement,
+    and other work beside it, or a slow machine, is no failure.
     """
 
     @contextmanager

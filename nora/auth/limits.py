@@ -60,7 +60,7 @@ class LoginLimits:
         credentials, right or wrong; they are not even looked at.
         """
         now = self._clock()
-        if not self.is_limiting(now):
+        if now >= self._limited_until:  # nobody at all is over a limit
             return 0.0
         place = place_of(address)
         wait = self._addresses.wait(place, now)
@@ -70,9 +70,9 @@ class LoginLimits:
         elsewhere = self._users.wait(name, now)
         return max(wait, elsewhere) if elsewhere and self._home(place, name) not in self._at_home else wait
 
-    def is_limiting(self, now: float | None = None) -> bool:
+    def is_limiting(self) -> bool:
         """Whether anybody at all may be over a limit."""
-        return (self._clock() if now is None else now) < self._limited_until
+        return self._clock() < self._limited_until
 
     def failed(self, address: str, user: str | None) -> None:
         """A login was tried and was wrong. A right one takes nothing back."""

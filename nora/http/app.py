@@ -22,6 +22,7 @@ from nora.config.errors import ConfigurationError
 from nora.http.answers import response_answer
 from nora.http.dispatch import HOST, Dispatcher
 from nora.http.forwarded import client_scheme
+from nora.http.limits import PROBES
 from nora.http.publishing import OIDC_PATH, Publishing
 from nora.http.strict import head_problem
 from nora.http.wire import Outgoing
@@ -29,7 +30,7 @@ from nora.http.wire import Outgoing
 API_PATH = "/api/v1/"
 """Where the host's own API is mounted."""
 
-OPEN_PLACES = ("/health", "/ready", "/metrics", OIDC_PATH)
+OPEN_PLACES = (*PROBES, "/metrics", OIDC_PATH)
 """Where nobody looks at a login."""
 
 App: TypeAlias = Sanic[Any, Any]

@@ -20,7 +20,7 @@ from nora.context import RequestContext, current_request
 from nora.http.errors import error_answer
 from nora.http.forwarded import Network, client_address
 from nora.http.heads import NEVER, REQUEST_ID
-from nora.http.limits import PROBES, RequestLimits
+from nora.http.limits import RequestLimits
 from nora.http.log import Lines, Told
 from nora.http.strict import head_problem
 from nora.http.wire import lasting_end, start_bytes
@@ -66,7 +66,7 @@ class Refusals:
         self._access, self._trusted, self._limits = access, trusted, limits
         self._places = sorted(places, key=lambda place: -len(place[0]))
         self._open_prefixes = tuple(place for place in open_places if place.endswith("/"))
-        self._open = PROBES.union(open_places)
+        self._open = frozenset(open_places)
         self._lines = Lines() if logs else None
         self._told: BoundedCache[tuple[str, ...], Told] = BoundedCache(64)
 

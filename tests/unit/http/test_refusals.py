@@ -20,8 +20,10 @@ from nora.auth.limits import LoginLimits
 from nora.auth.pace import Pace
 from nora.context import current_request
 from nora.http import refusals as module
+from nora.http.app import OPEN_PLACES
 from nora.http.dispatch import Dispatcher
 from nora.http.limits import RequestLimits
+from nora.http.publishing import OIDC_PATH
 from nora.http.refusals import Refusals, head_of
 
 LIMITED = "too many failed logins"
@@ -294,6 +296,12 @@ def test_what_is_over_the_limit_of_requests_goes_the_usual_way_and_counts_once(a
 def test_where_nobody_is_over_a_limit_no_head_is_looked_at(monkeypatch) -> None:
     monkeypatch.setattr(module, "head_of", pytest.fail)
     assert make(Access(True, Rules(), [Users()])).serve(GET, Fake()) is False
+
+
+def test_every_address_of_the_host_that_asks_for_no_login_is_known_to_be_open(server) -> None:
+    own = {f"/{route.path}" for route in server.app.router.routes if not route.name.split(".")[-1].startswith("main_")}
+    assert own >= {"/health", "/ready", "/metrics"}
+    assert [path for path in own if path not in OPEN_PLACES and not path.startswith(OIDC_PATH)] == []
 
 
 @pytest.mark.parametrize(

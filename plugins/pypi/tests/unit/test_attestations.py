@@ -302,7 +302,7 @@ def test_the_largest_upload_is_read_fast(takes_at_most) -> None:
     keys = ",".join(f'"{number}":0' for number in range(90_000))
     for value in (*("[" + ",".join([small] * 340_000) + "]" for small in ("[]", "{}", "1")), f"{{{keys}}}"):
         data = uploaded(attestation() | {"x": "@"}).replace(b'"@"', value.encode())
-        with takes_at_most(5):  # about 0.15
+        with takes_at_most(1.5):  # about 0.15
             assert problems_of(data) == []
 
 

@@ -150,7 +150,7 @@ def test_any_bytes_are_a_document(raw: bytes) -> None:
 
 def test_a_long_description_takes_no_time(takes_at_most) -> None:
     for raw in (FULL + b"a line of text\n" * 140_000, b"Description: x\n" + b"        line of text\n" * (MAX_HEADER_LINES - 5)):
-        with takes_at_most(3):
+        with takes_at_most(1):
             assert len(parse_loosely(raw).description) > 600_000
 
 

@@ -44,7 +44,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_no_page_keeps_the_parser_busy(name: str, takes_at_most) -> None:  # PROXY-20
-    with takes_at_most(5):
+    with takes_at_most(2):
         try:
             listing = parse("foo", Document(url=URL, content_type="text/html", body=page(BOMBS[name])))
         except UpstreamInvalid:

@@ -252,7 +252,7 @@ def test_what_older_tools_write_passes() -> None:
 def test_documents_made_to_keep_the_server_busy_are_refused_soon(more: list[str], takes_at_most) -> None:
     # UP-20
     raw = core_metadata(more=more)
-    with takes_at_most(5):
+    with takes_at_most(1.5):
         problems(raw)
 
 
@@ -267,7 +267,7 @@ def test_documents_made_to_keep_the_server_busy_are_refused_soon(more: list[str]
     ],
 )
 def test_large_documents_are_read_soon(more: list[str], takes_at_most) -> None:
-    with takes_at_most(10):
+    with takes_at_most(3):
         parse(core_metadata(more=more))
 
 
