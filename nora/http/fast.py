@@ -1,4 +1,4 @@
-"""Held pages and small files, served by a look-up and a write.
+"""Held pages and files, served by a look-up and a write, or by a look-up and sendfile.
 
 A cache leads from the exact head of a request to the prepared answer. The usual way of a request (``dispatch.py``) makes its
 entries, of pages and files whose registry says what they rest on (:class:`nora.context.Standing`), and everything else goes that way: what
@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sanic.request import Request
@@ -27,8 +28,10 @@ from nora.context import Standing
 from nora.http.bodies import MAX_BODY_BYTES, Bodies, send
 from nora.http.forwarded import Network, forwarded_address, is_trusted
 from nora.http.heads import ID_FIELD, Sightings, is_repeatable, is_secure, without_id
+from nora.http.held_files import IDLE_SECONDS, MAX_FILES, HeldFile
 from nora.http.limits import RequestLimits
 from nora.http.log import Lines, Told
+from nora.http.sendfile import send_held
 from nora.http.wire import BODILESS, Outgoing, lasting_end, start_bytes
 
 ENTRY_BYTES = 1024
@@ -60,11 +63,12 @@ class Tally:
 
 @dataclass(slots=True)
 class Prepared:
-    """An answer: ``start``, the request's id, ``middle``, the date, ``body``; what has to hold for it; what is told of it."""
+    """An answer: ``start``, the request's id, ``middle``, the date, ``body`` or ``file``; what has to hold for it; what is told of it."""
 
     start: bytes
     middle: bytes
     body: bytes
+    file: HeldFile | None
     weight: int
     standing: Standing
     admitted: Admitted
@@ -105,6 +109,8 @@ class HeldPages:
         self._entries: OrderedDict[bytes, Prepared] = OrderedDict()
         self._weights = 0
         self._bodies = Bodies()
+        self._files: OrderedDict[bytes, HeldFile] = OrderedDict()  # by key; the one used last is the last
+        self._closing: asyncio.TimerHandle | None = None
         self._sightings = Sightings()
         self._tallies: dict[tuple[str, str, int], Tally] = {}
         self._flushing: asyncio.TimerHandle | None = None
@@ -147,12 +153,23 @@ class HeldPages:
         if self._limits is not None and self._limits.take(client):
             return False
         self._entries.move_to_end(key)
+        descriptor = -1
+        if prepared.file is not None:
+            self._files.move_to_end(key)
+            try:
+                descriptor = prepared.file.open()
+            except OSError:  # none is left: the usual way says so
+                return False
         request_id = request_id or b"%016x" % random.getrandbits(64)
         head = b"%b%b%b%b" % (prepared.start, request_id, prepared.middle, lasting_end(now))
-        send(protocol, head, prepared.body, self._bodies)
         prepared.tally.pending += 1
         if self._flushing is None:
             self._flushing = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+        if prepared.file is not None:
+            tell = partial(self._tell_file, prepared.told, started, client, request_id)
+            send_held(protocol, head, prepared.file, descriptor, tell)
+            return True
+        send(protocol, head, prepared.body, self._bodies)
         if self._lines is not None:
             self._lines.write(prepared.told, time.perf_counter() - started, client, request_id.decode())
         return True
@@ -186,7 +203,11 @@ class HeldPages:
         bodiless = outgoing.head_only or outgoing.status in BODILESS
         body = b"" if bodiless else outgoing.whole()
         origin = self.origin(request.ip, request.transport)
-        if body is None or len(body) > (MAX_SECURE_BODY_BYTES if SECURE in origin else MAX_BODY_BYTES):
+        # Files are encrypted piece by piece, the usual way.
+        file = outgoing.held_file() if body is None and SECURE not in origin else None
+        if (body is None and file is None) or len(body or b"") > (
+            MAX_SECURE_BODY_BYTES if SECURE in origin else MAX_BODY_BYTES
+        ):
             return
         *fields, (name, _) = outgoing.fields
         assert name == "x-request-id"
@@ -198,10 +219,10 @@ class HeldPages:
             tally = self._tallies[kind] = Tally(*kind)
         key = self._key_of(head, origin)
         weight = len(key) + len(start) + len(middle) + ENTRY_BYTES
-        told = Told(request.method, request.path, outgoing.status, len(body), registry, actor)
+        told = Told(request.method, request.path, outgoing.status, file.size if file else len(body or b""), registry, actor)
         named = request.headers.getall("x-forwarded-for", []) if PROXIED in origin else ()
         client = forwarded_address(named, self._trusted) or ""
-        self._put(key, Prepared(start, middle, body, weight, standing, admitted, tally, told, client))
+        self._put(key, Prepared(start, middle, body or b"", file, weight, standing, admitted, tally, told, client))
 
     def origin(self, peer: str, transport: Any) -> bytes:
         """What the same head may mean something else by: whether a trusted proxy sends it, and whether it was encrypted."""
@@ -222,13 +243,37 @@ class HeldPages:
         self._closed = True
         while self._entries:
             self._discard(next(iter(self._entries)))
+        if self._closing is not None:
+            self._closing.cancel()
         self.flush()
+
+    def _tell_file(self, told: Told, started: float, client: str, request_id: bytes, bytes_sent: int, broken: bool) -> None:
+        if self._lines is not None:
+            if broken:
+                told = Told(told.method, told.path, told.status, bytes_sent, told.registry, told.actor, broken)
+            self._lines.write(told, time.perf_counter() - started, client, request_id.decode())
+
+    def _close_idle_files(self) -> None:
+        """Let go of files that nobody asks for; called again as long as there are any."""
+        self._closing = None
+        while self._files:
+            key, file = next(iter(self._files.items()))
+            if (left := file.used_at + IDLE_SECONDS - time.monotonic()) > 0:
+                self._closing = asyncio.get_running_loop().call_later(left, self._close_idle_files)
+                return
+            self._discard(key)
 
     def _put(self, key: bytes, prepared: Prepared) -> None:
         self._discard(key)
         self._entries[key] = prepared
         self._weights += prepared.weight
         prepared.body = self._bodies.add(prepared.body)
+        if prepared.file is not None:
+            if len(self._files) >= MAX_FILES:
+                self._discard(next(iter(self._files)))
+            self._files[key] = prepared.file
+            if self._closing is None:
+                self._closing = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._close_idle_files)
         while self.size > self._max_bytes:
             self._discard(next(iter(self._entries)))
 
@@ -237,6 +282,9 @@ class HeldPages:
         if prepared is not None:
             self._weights -= prepared.weight
             self._bodies.remove(prepared.body)
+            if prepared.file is not None:
+                del self._files[key]
+                prepared.file.close()
 
     def _key_of(self, head: bytes, origin: bytes) -> bytes:
         if origin:

@@ -35,7 +35,7 @@ class HeldProtocol(PatientProtocol):
 
     Attributes:
         origin: See :meth:`nora.http.fast.HeldPages.origin`, which stays the same as long as the connection lasts.
-        take_back: Forgets the refusal that the client waits for, if it does; see :meth:`nora.http.refusals.Refusals.serve`.
+        take_back: Gives up the answer that was begun and is not over, if there is one; see :meth:`wait_for_answer`.
     """
 
     __slots__ = ("_begun", "_channel", "_held", "_left", "_refusals", "origin", "take_back")
@@ -95,22 +95,43 @@ class HeldProtocol(PatientProtocol):
             return
         super().data_received(data)
 
-    def answer_refused(self, answer: bytes) -> None:
-        """The refusal has come, whole as it is; the next request may follow."""
+    def wait_for_answer(self, take_back: Callable[[], None]) -> None:
+        """Read nothing until :meth:`answered` is called. If the client leaves before, ``take_back`` is."""
+        assert self.transport is not None
+        self.transport.pause_reading()
+        self.take_back = take_back
+
+    def answered(self, answer: bytes = b"") -> None:
+        """The answer that the client waits for is over, but for these bytes of it; the next request may follow."""
         self.take_back = None
         if self.transport is not None and not self.transport.is_closing():
             self._time = time.monotonic()
-            self.transport.write(answer)
+            if answer:
+                self.transport.write(answer)
             self.transport.resume_reading()
+
+    def break_off(self) -> None:
+        """The answer that the client waits for will never be whole."""
+        self.take_back = None
+        if self.transport is not None:
+            self.transport.abort()
+
+    async def receive_more(self) -> None:
+        """Sanic's wait for more, which may begin only now on a new connection: while an answer is on its way nothing is read."""
+        if self.take_back is None and self.transport is not None:
+            self.transport.resume_reading()
+        self._data_received.clear()
+        await self._data_received.wait()
 
     def check_timeouts(self) -> None:
         """Sanic's check, which this connection is not ready for while its last answer is leaving."""
-        if left := self._leaving():
-            if left != self._left:
-                self._left, self._time = left, time.monotonic()
-            if time.monotonic() - self._time <= min(STALLED_SECONDS, self.response_timeout):
-                self._callback_check_timeouts = self.loop.call_later(LEAVING_SECONDS, self.check_timeouts)
-                return
+        left = self._leaving()
+        if left and left != self._left:
+            self._left, self._time = left, time.monotonic()
+        is_leaving = left or self.take_back is not None
+        if is_leaving and time.monotonic() - self._time <= min(STALLED_SECONDS, self.response_timeout):
+            self._callback_check_timeouts = self.loop.call_later(LEAVING_SECONDS, self.check_timeouts)
+            return
         super().check_timeouts()  # type: ignore[no-untyped-call]
 
     def close_if_idle(self) -> bool:

@@ -73,7 +73,7 @@ class Refusals:
     def serve(self, data: bytes, protocol: Any) -> bool:
         """Take what has arrived on an idle connection, and refuse it at its time; ``False`` if it must go the usual way.
 
-        Until it is refused, ``protocol.take_back`` leads to what forgets it, and nothing more is read.
+        Until it is refused the protocol waits, and nothing more is read.
         """
         if not self._access.is_limiting() or (head := head_of(data)) is None:
             return False
@@ -84,9 +84,8 @@ class Refusals:
         refuse = None if registry is None else self._access.refusal(head.authorization, client)
         if registry is None or refuse is None or (self._limits is not None and self._limits.take(client)):
             return False
-        protocol.transport.pause_reading()
         answer = partial(self._answer, protocol, head, registry, client, refuse, time.perf_counter())
-        protocol.take_back = self._access.pace.call(place_of(client), answer)
+        protocol.wait_for_answer(self._access.pace.call(place_of(client), answer))
         return True
 
     def flush(self) -> None:
@@ -105,7 +104,7 @@ class Refusals:
             current_request.reset(token)
         body = b"" if outgoing.head_only else bytes(outgoing.body or b"")
         outgoing.fields.append(("x-request-id", request_id))
-        protocol.answer_refused(start_bytes(outgoing.status, outgoing.framed(None)) + lasting_end(time.time()) + body)
+        protocol.answered(start_bytes(outgoing.status, outgoing.framed(None)) + lasting_end(time.time()) + body)
         metrics.REQUESTS.labels(registry, head.method, str(outgoing.status)).inc()
         if self._lines is not None:
             seen = (head.method, head.path, registry, str(len(body)))

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import select
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from nora.api import ByteSource, NoraError
+from nora.http.held_files import HeldFile
 from nora.http.wire import PIECE_BYTES, Broken, Outgoing, head_bytes, write
+
+log = logging.getLogger(__name__)
 
 VISIT_SECONDS = 0.02
 """How long one visit to a thread lasts, give or take a step."""
@@ -59,7 +64,7 @@ class FileAnswer(Outgoing):
                 await write(stream, head, body)
                 self.bytes_sent = len(body)
             else:
-                await self._sendfile(stream, head, descriptor)
+                await self.send_plain(stream.protocol, head, descriptor)
         finally:
             os.close(descriptor)
 
@@ -82,6 +87,15 @@ class FileAnswer(Outgoing):
             finally:
                 os.close(descriptor)
         return self._whole
+
+    def held_file(self) -> HeldFile | None:
+        """See :class:`Outgoing`."""
+        if self.head_only or self._start or self._stop is None or self._stop <= PIECE_BYTES or not self._source.complete:
+            return None
+        try:
+            return HeldFile(self._source.open(), self._stop)
+        except OSError:  # no descriptor is left for what is only quicker
+            return None
 
     async def aclose(self) -> None:
         """See :class:`Outgoing`."""
@@ -136,8 +150,12 @@ class FileAnswer(Outgoing):
         if self._chunked:
             await stream.protocol.send(b"0\r\n\r\n")
 
-    async def _sendfile(self, stream: Any, head: bytes, descriptor: int) -> None:
-        protocol = stream.protocol
+    async def send_plain(self, protocol: Any, head: bytes, descriptor: int) -> None:
+        """Send ``head`` and, by ``descriptor``, the bytes, over a connection that is not encrypted.
+
+        Raises:
+            Broken, OSError: the client is gone, or the file is shorter than it was.
+        """
         await drained(protocol.transport)
         # The loop will not watch the descriptor of a transport for us, but it does watch a duplicate.
         out = os.dup(protocol.transport.get_extra_info("socket").fileno())
@@ -154,6 +172,33 @@ class FileAnswer(Outgoing):
                         await writable(out, protocol)
         finally:
             os.close(out)
+
+
+def send_held(protocol: Any, head: bytes, file: HeldFile, descriptor: int, tell: Callable[[int, bool], None]) -> None:
+    """Begin to send all of a file over a connection on which nothing else is on its way, and close ``descriptor``, which is of that file.
+
+    ``protocol`` is a :class:`nora.http.protocol.HeldProtocol`. ``tell`` is called in the end with the bytes that were sent of the file, and
+    whether it was broken off.
+    """
+    answer = FileAnswer(200, [], file, 0, file.size)
+    task = asyncio.get_running_loop().create_task(answer.send_plain(protocol, head, descriptor))
+
+    def done(task: asyncio.Task[None]) -> None:
+        os.close(descriptor)
+        error = None if task.cancelled() else task.exception()
+        broken = task.cancelled() or error is not None
+        if not broken:
+            protocol.answered()
+        else:
+            protocol.break_off()
+            if error is None or isinstance(error, Broken | OSError):
+                log.debug("response broken off", extra={"error": repr(error)})
+            else:
+                log.error("a file could not be sent", exc_info=error)
+        tell(answer.bytes_sent, broken)
+
+    task.add_done_callback(done)
+    protocol.wait_for_answer(task.cancel)
 
 
 def read_fully(descriptor: int, start: int, count: int) -> bytes:
@@ -186,6 +231,10 @@ def push(out: int, source: int, start: int, count: int) -> int:
             if time.monotonic() > until or not room.poll(MOMENT_MS):
                 break
             continue
+        except OSError:
+            if sent:
+                break  # which counts; the next visit raises
+            raise
         if step == 0:
             raise Broken("the file is shorter than it was")
         sent += step

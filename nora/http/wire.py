@@ -20,6 +20,7 @@ from sanic.http.constants import Stage
 from sanic.response import BaseHTTPResponse
 
 from nora.context import Standing
+from nora.http.held_files import HeldFile
 
 if TYPE_CHECKING:
     from sanic.request import Request
@@ -151,6 +152,10 @@ class Outgoing(BaseHTTPResponse):
     def whole(self) -> bytes | None:
         """The body, to be kept for others; ``None`` if it is not all here, or too large for that."""
         return bytes(self.body or b"")
+
+    def held_file(self) -> HeldFile | None:
+        """The same as an open file of the caller's, where :meth:`whole` has nothing; ``None`` if it is not all here."""
+        return None
 
     async def aclose(self) -> None:
         """Let go of what the body comes from."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import socket
 import time
 from collections.abc import Callable
 from ipaddress import ip_network
@@ -187,6 +188,17 @@ def test_requests_that_come_too_early_are_answered_in_their_order(server, usual)
     assert [client.answer().status for _ in range(21)] == [429] * 20 + [200]
 
 
+def test_what_comes_too_early_on_a_new_connection_waits_too(server, pace, until) -> None:
+    client = server.connect()
+    client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    client.send(GET)
+    until(lambda: len(pace) == 1)
+    client.send(GET.replace(GUESS, b""))
+    time.sleep(0.05)
+    server.loop.call_soon_threadsafe(pace.calls.pop())
+    assert [client.answer().status for _ in range(2)] == [429, 200]
+
+
 def test_a_head_that_comes_in_pieces_is_refused_too(server) -> None:
     client = server.connect()
     for piece in (GET[:20], GET[20:]):
@@ -266,8 +278,13 @@ class Fake:
 
     def __init__(self, address: str = "127.0.0.1") -> None:
         self.conn_info = SimpleNamespace(client_ip=address)
-        self.transport = SimpleNamespace(pause_reading=lambda: None)
-        self.take_back: Callable[[], None] | None = None
+        self.seen: list[bytes] = []
+
+    def wait_for_answer(self, take_back: Callable[[], None]) -> None:
+        pass
+
+    def answered(self, answer: bytes) -> None:
+        self.seen.append(answer)
 
 
 def make(access: Access, **options: Any) -> Refusals:
@@ -333,14 +350,12 @@ def test_only_names_that_a_request_may_have_are_taken() -> None:
 
 
 async def test_the_longest_way_that_fits_names_the_registry(access, pace) -> None:
-    seen = []
-    protocol: Any = Fake()
-    protocol.answer_refused = seen.append
+    protocol = Fake()
     for target, name in ((b"/team/simple/", "team"), (b"/teams/", "main")):
         before = metrics.REQUESTS.labels(name, "GET", "429")._value.get()
         assert make(access).serve(GET.replace(b"/page/one", target), protocol)
         pace._next()
         await asyncio.sleep(0)
         assert metrics.REQUESTS.labels(name, "GET", "429")._value.get() == before + 1
-    assert len(seen) == 2
-    assert all(answer.startswith(b"HTTP/1.1 429 Too Many Requests\r\n") for answer in seen)
+    assert len(protocol.seen) == 2
+    assert all(answer.startswith(b"HTTP/1.1 429 Too Many Requests\r\n") for answer in protocol.seen)
