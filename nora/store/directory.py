@@ -81,7 +81,7 @@ class DirectoryStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._prefix = f"{root}/"  # for what is looked up for nearly every request: paths as objects take longer than the look
+        self._root, self._prefix = str(root), f"{root}/"  # paths as objects take longer than a look at what they lead to
         self._executor = WarmThreads(16, "nora-disk")
         self._scratch = Scratch(root / "tmp")
         self._making_shards = threading.Lock()
@@ -101,7 +101,7 @@ class DirectoryStore:
             if not marker.exists():
                 if any(entry.name not in ("FORMAT", "lost+found", "tmp") for entry in root.iterdir()):
                     raise StoreError(f"{root}: is not empty and not a store of Nora's; give an empty directory")
-                write_new(root / "tmp", marker, msgspec.json.encode({"format": FORMAT}))
+                write_new(root / "tmp", os.fspath(marker), msgspec.json.encode({"format": FORMAT}))
             cls.check_format(root)
             return cls(root)
         except (OSError, msgspec.MsgspecError) as error:
@@ -135,7 +135,7 @@ class DirectoryStore:
     async def get(self, key: str) -> bytes | None:
         """See :class:`Store`."""
         try:
-            with open(self.root / key, "rb", buffering=0) as file:
+            with open(f"{self._prefix}{key}", "rb", buffering=0) as file:
                 if os.fstat(file.fileno()).st_size > 256 * 1024:
                     return await self._in_thread(file.readall)
                 return file.readall()
@@ -149,14 +149,14 @@ class DirectoryStore:
     async def create(self, key: str, data: bytes, *, blobs: Sequence[Spool] = ()) -> bool:
         """See :class:`Store`."""
         needed = await self._keeping(blobs) if blobs else None
-        folder, target = self._scratch.folder, self.root / key
-        return await self._in_thread(write_new, folder, target, data, self.root, needed=needed, linked=self.changes.tell)
+        folder, target = self._scratch.folder, f"{self._prefix}{key}"
+        return await self._in_thread(write_new, folder, target, data, self._root, needed=needed, linked=self.changes.tell)
 
     async def begin(self, key: str, data: bytes, *, blobs: Sequence[Spool] = ()) -> Step | None:
         """See :class:`Store`."""
         needed = await self._keeping(blobs) if blobs else None
-        folder, target = self._scratch.folder, self.root / key
-        return await self._in_thread(begin, folder, target, data, self.root, needed=needed, linked=self.changes.tell)
+        folder, target = self._scratch.folder, f"{self._prefix}{key}"
+        return await self._in_thread(begin, folder, target, data, self._root, needed=needed, linked=self.changes.tell)
 
     async def touch(self, key: str) -> None:
         """See :class:`Store`."""
@@ -197,7 +197,7 @@ class DirectoryStore:
     async def open_blob(self, sha256: str) -> BlobSource | None:
         """See :class:`Store`."""
         try:
-            return BlobSource(FileIO(self.root / blob_key(sha256)))
+            return BlobSource(FileIO(f"{self._prefix}{blob_key(sha256)}"))
         except FileNotFoundError:
             return None
 
@@ -242,13 +242,13 @@ class DirectoryStore:
 
     async def _keeping(self, spools: Sequence[Spool]) -> Callable[[], None]:
         """What makes spools blobs, to be called in a thread."""
-        kept: list[tuple[FileSpool, Path]] = []
+        kept: list[tuple[FileSpool, str]] = []
         for spool in spools:
             assert isinstance(spool, FileSpool)
-            kept.append((spool, self.root / blob_key(await spool.digest("sha256"))))
+            kept.append((spool, f"{self._prefix}{blob_key(await spool.digest('sha256'))}"))
         return lambda: self._keep_blobs(kept)
 
-    def _keep_blobs(self, kept: Sequence[tuple[FileSpool, Path]]) -> None:
+    def _keep_blobs(self, kept: Sequence[tuple[FileSpool, str]]) -> None:
         with full_disk_named():
             for spool, _ in kept:
                 os.utime(spool.path)  # a blob is as old as its last use by a writer, and what is young is never removed
@@ -259,7 +259,7 @@ class DirectoryStore:
             for spool, target in kept:
                 self._link_blob(spool, target)
             # The names come last, together: all of them are in what the first of these waits for.
-            for folder in {target.parent for _, target in kept}:
+            for folder in {os.path.dirname(target) for _, target in kept}:
                 sync_folder(folder)
 
     def _make_shards(self) -> None:
@@ -267,17 +267,17 @@ class DirectoryStore:
         with self._making_shards:
             if self._has_shards:
                 return
-            shards = self.root / "blobs/sha256"
-            make_folders(shards, self.root)
+            shards = f"{self._prefix}blobs/sha256"
+            make_folders(shards, self._root)
             for name in {f"{number:02x}" for number in range(256)}.difference(os.listdir(shards)):
                 with suppress(FileExistsError):
-                    os.mkdir(shards / name)
+                    os.mkdir(f"{shards}/{name}")
             # Also of those that were there: another process may have made them a moment ago.
-            for folder in (shards, shards.parent, self.root):
+            for folder in (shards, os.path.dirname(shards), self._root):
                 sync_folder(folder)
             self._has_shards = True
 
-    def _link_blob(self, spool: FileSpool, target: Path) -> None:
+    def _link_blob(self, spool: FileSpool, target: str) -> None:
         while True:
             try:
                 os.link(spool.path, target)
@@ -286,11 +286,11 @@ class DirectoryStore:
                 if self._reuse_blob(spool, target):
                     return
             except FileNotFoundError:
-                if target.parent.is_dir():
+                if os.path.isdir(os.path.dirname(target)):
                     raise
-                make_folders(target.parent, self.root)  # somebody removed it while we run
+                make_folders(os.path.dirname(target), self._root)  # somebody removed it while we run
 
-    def _reuse_blob(self, spool: FileSpool, target: Path) -> bool:
+    def _reuse_blob(self, spool: FileSpool, target: str) -> bool:
         """Rely on bytes that are there already; ``False`` if they have just been removed.
 
         The same bytes may have come a moment ago, and their name may not be durable yet: so the caller syncs in any case.
@@ -300,7 +300,7 @@ class DirectoryStore:
             # again, or it was first, and we see that the blob is gone.
             with locked(self.root, shared=True):
                 os.utime(target)
-            if target.stat().st_size == spool.size:
+            if os.stat(target).st_size == spool.size:
                 return True
         except FileNotFoundError:
             return False

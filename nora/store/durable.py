@@ -1,4 +1,7 @@
-"""Files and folders that appear whole and stay, and the lock for what processes have to do one after another."""
+"""Files and folders that appear whole and stay, and the lock for what processes have to do one after another.
+
+Paths are strings here: each upload comes this way, and objects for them take longer than some of the calls.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nora.store.protocol import Step
@@ -16,9 +19,9 @@ from nora.store.spool import full_disk_named, start_sync
 
 def write_new(
     scratch: Path,
-    target: Path,
+    target: str,
     data: bytes,
-    root: Path | None = None,
+    root: str | None = None,
     *,
     needed: Callable[[], None] | None = None,
     linked: Callable[[], None] = lambda: None,
@@ -30,27 +33,28 @@ def write_new(
     """
     if not os.path.isdir(scratch):
         scratch.mkdir(parents=True, exist_ok=True)
-    temporary = scratch / f"{os.getpid()}-{os.urandom(8).hex()}"
+    temporary, parent = _temporary(scratch), os.path.dirname(target)
     with full_disk_named():
         try:
             _write(temporary, data, needed)
-            make_folders(target.parent, root or target.parent)
+            make_folders(parent, root or parent)
             try:
                 os.link(temporary, target)
             except FileExistsError:
                 return False
             linked()  # before the sync, which takes milliseconds: others see the file already
-            sync_folder(target.parent)
+            sync_folder(parent)
             return True
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
 
 
 def begin(
     scratch: Path,
-    target: Path,
+    target: str,
     data: bytes,
-    root: Path,
+    root: str,
     *,
     needed: Callable[[], None] | None = None,
     linked: Callable[[], None],
@@ -60,34 +64,38 @@ def begin(
     The folder is made elsewhere and moved into its place, so nobody ever sees it empty. Its parent's modification time is set to a
     value that it never had: without that, two changes within one tick of the file system's clock would look like one.
     """
-    parent, prepared = target.parent.parent, scratch / f"{os.getpid()}-{os.urandom(8).hex()}"
+    folder, name = os.path.split(target)
+    parent, prepared = os.path.dirname(folder), _temporary(scratch)
+    written = f"{prepared}/{name}"
     with full_disk_named():
         try:
-            prepared.mkdir()
-            _write(prepared / target.name, data, needed)
+            os.mkdir(prepared)
+            _write(written, data, needed)
             sync_folder(prepared)
             make_folders(parent, root)
             with locked(root):
                 before = os.stat(parent).st_mtime_ns
-                if not _take_place(prepared, target):
+                if not _take_place(prepared, folder, name):
                     return None
                 after = _stamp(parent, before)
             linked()  # before the sync, as above
             sync_folder(parent)
             return Step(str(before), None if after is None else str(after))
         finally:
-            (prepared / target.name).unlink(missing_ok=True)
+            # It is in its place now, or of no use.
             if os.path.isdir(prepared):
-                prepared.rmdir()
+                with suppress(FileNotFoundError):
+                    os.unlink(written)
+                os.rmdir(prepared)
 
 
 @contextmanager
-def locked(root: Path, *, shared: bool = False) -> Iterator[None]:
+def locked(root: str | Path, *, shared: bool = False) -> Iterator[None]:
     """Only one process or thread at a time, or only those that share; to be held for microseconds.
 
     The lock is on the file that every store has, so it can be taken on a full disk, too.
     """
-    descriptor = os.open(root / "FORMAT", os.O_RDWR | os.O_CLOEXEC)
+    descriptor = os.open(f"{root}/FORMAT", os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
@@ -95,19 +103,19 @@ def locked(root: Path, *, shared: bool = False) -> Iterator[None]:
         os.close(descriptor)
 
 
-def make_folders(folder: Path, root: Path) -> None:
+def make_folders(folder: str, root: str) -> None:
     """Create ``folder`` below ``root``, durably: a folder's name is kept by its parent, so that is synced too."""
     missing = []
-    # By os.path, here and above, since a path's own methods take several times as long.
     while folder != root and not os.path.isdir(folder):
         missing.append(folder)
-        folder = folder.parent
+        folder = os.path.dirname(folder)
     for folder in reversed(missing):
-        folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
+        with suppress(FileExistsError):
+            os.mkdir(folder)
+        sync_folder(os.path.dirname(folder))
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: str | Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -116,7 +124,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _write(path: Path, data: bytes, needed: Callable[[], None] | None) -> None:
+def _temporary(scratch: Path) -> str:
+    return f"{scratch}/{os.getpid()}-{os.urandom(8).hex()}"
+
+
+def _write(path: str, data: bytes, needed: Callable[[], None] | None) -> None:
     with open(path, "xb", buffering=0) as file:
         view = memoryview(data)
         while view:
@@ -127,23 +139,23 @@ def _write(path: Path, data: bytes, needed: Callable[[], None] | None) -> None:
         os.fsync(file.fileno())
 
 
-def _take_place(prepared: Path, target: Path) -> bool:
+def _take_place(prepared: str, folder: str, name: str) -> bool:
     try:
         # Takes the place of an empty folder, too, such as one of a copy that was broken off.
-        os.rename(prepared, target.parent)
+        os.rename(prepared, folder)
         return True
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
     try:
-        os.link(prepared / target.name, target)
+        os.link(f"{prepared}/{name}", f"{folder}/{name}")
     except FileExistsError:
         return False
-    sync_folder(target.parent)
+    sync_folder(folder)
     return True
 
 
-def _stamp(folder: Path, before: int) -> int | None:
+def _stamp(folder: str, before: int) -> int | None:
     """Give a folder a modification time that it never had; ``None`` if that cannot be done or seen here."""
     stamp = max(time.time_ns(), before + 1)
     try:

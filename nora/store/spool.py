@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -77,7 +77,7 @@ class FileSpool(Spool):
     """
 
     def __init__(self, path: Path, executor: Executor, *, eager: bool = False) -> None:
-        self._path = path
+        self._path = os.fspath(path)
         self._executor = executor
         self._batch_bytes = 1 if eager else BATCH_BYTES
         self._fd = -1
@@ -109,7 +109,7 @@ class FileSpool(Spool):
         """See :class:`Spool`. Small contents are written now."""
         if not self._closed:
             self._descriptor()
-        return str(self._path)
+        return self._path
 
     def dup(self) -> int:
         """A new descriptor of the file; the caller closes it."""
@@ -184,7 +184,8 @@ class FileSpool(Spool):
             self._content = b""
             if self._fd >= 0:
                 # In this order: where the descriptor is of no use any more, a thread that would have linked the file finds none.
-                self._path.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    os.unlink(self._path)
                 os.close(self._fd)
                 self._fd = -1
 

@@ -333,7 +333,7 @@ async def test_blobs_are_durable_before_the_value_that_names_them_can_be_seen(st
         ("fsync", "file"),
         ("fsync", "file"),
         *(("link", str(target)) for target in targets),
-        *(("fsync", str(folder)) for folder in {target.parent for target in targets}),
+        *(("fsync", folder) for folder in {str(target.parent) for target in targets}),
         ("fsync", "file"),
         *(
             [("link", f"{store.root}/index/r/p/1.json"), ("fsync", f"{store.root}/index/r/p")]

@@ -78,7 +78,7 @@ async def test_what_begins_is_durable_before_it_answers(store, monkeypatch):
 
 def recorded(call, name, steps):
     def record(*args):
-        path = Path(os.readlink(f"/proc/self/fd/{args[0]}")) if name == "fsync" else args[1]
+        path = Path(os.readlink(f"/proc/self/fd/{args[0]}") if name == "fsync" else args[1])
         steps.append(f"{name} {'folder' if path.parent.parent.name == 'tmp' else path.name}")
         return call(*args)
 
