@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.connection import HOST, USER_AGENT, CannotMeasureError, Connection
+from nora.store.durable import sync_folder
+from nora.store.spool import start_sync
 from nora.testing.packages import make_wheel, make_wheel_file
 
 BOUNDARY = "0123456789abcdef-benchmarks"
@@ -140,6 +142,44 @@ def bare_loop(folder: Path, uploads: Iterable[Upload], *, sync_folder: bool) -> 
         return time.perf_counter() - started
     finally:
         os.close(descriptor)
+
+
+def bare_calls(folder: Path, uploads: Sequence[Upload]) -> float:
+    """The system calls by which Nora keeps each file, and nothing else; seconds for all.
+
+    They are those of ``nora.store``: a wheel and its metadata become blobs, each synced with its name, then a manifest becomes visible in
+    a folder of its own. The writes of all three begin before the first sync, as they do there.
+    """
+    shards = [folder / f"{number:02x}" for number in range(256)]
+    for shard in shards:
+        shard.mkdir(parents=True)
+    started = time.perf_counter()
+    for number, upload in enumerate(uploads):
+        assert isinstance(upload.content, bytes)
+        project = folder / f"project-{number}"
+        project.mkdir()
+        contents = {folder / "wheel": upload.content, folder / "metadata": b"m" * 100, project / "manifest": b"n" * 750}
+        descriptors = []
+        for path, content in contents.items():
+            descriptors.append(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o640))
+            os.write(descriptors[-1], content)
+            start_sync(descriptors[-1])
+        blobs = {folder / "wheel": shards[number % 256], folder / "metadata": shards[(number + 100) % 256]}
+        for descriptor in descriptors[:2]:
+            os.fsync(descriptor)
+        for path, shard in blobs.items():
+            os.link(path, shard / f"{number}")
+        for shard in blobs.values():
+            sync_folder(shard)
+        os.fsync(descriptors[2])
+        sync_folder(project)
+        project.rename(folder / f"visible-{number}")
+        sync_folder(folder)
+        for path in blobs:
+            path.unlink()
+        for descriptor in descriptors:
+            os.close(descriptor)
+    return time.perf_counter() - started
 
 
 def bare_copy(target: Path, upload: Upload) -> float:

@@ -16,12 +16,21 @@ from benchmarks.peers import Pypiserver
 from benchmarks.results import Figure, Goal
 from benchmarks.servers import Nora, Server
 from benchmarks.settings import size_text
-from benchmarks.uploads import Upload, bare_copy, bare_loop, in_parallel, large_upload, one_after_another, small_uploads
+from benchmarks.uploads import (
+    Upload,
+    bare_calls,
+    bare_copy,
+    bare_loop,
+    in_parallel,
+    large_upload,
+    one_after_another,
+    small_uploads,
+)
 from benchmarks.usage import cpu_seconds, forget_peaks, peak_mb
 
 NAME = "uploads"
 PARALLEL = 8
-BARE, BARE_FOLDER = "bare loop", "bare loop, folder synced"
+BARE, BARE_FOLDER, BARE_CALLS = "bare loop", "bare loop, folder synced", "system calls of an upload"
 BARE_COPY = "bare copy with sha256"
 SMALL = (
     Figure("ms", "ms/upload", 2, ratio=True),
@@ -63,7 +72,8 @@ def _new_servers(bench: Bench, fleet: Fleet, number: int) -> dict[str, Callable[
 def _measure_small(bench: Bench, fleet: Fleet) -> None:
     count = bench.setting.wheels
     note = (
-        "The bare loop writes, syncs and renames each file twice; the other one syncs the folder, too, without which a name may be lost. "
+        "The bare loop writes, syncs and renames each file twice; the next one syncs the folder, too, without which a name may be lost. "
+        f"'{BARE_CALLS}' are those by which Nora keeps wheel, metadata and manifest, and nothing else. "
         "Each server has had one upload before. "
         f"{_durability()}"
     )
@@ -82,6 +92,7 @@ def _measure_small(bench: Bench, fleet: Fleet) -> None:
         for name, sync_folder in ((BARE, False), (BARE_FOLDER, True)):
             seconds = bare_loop(folder / f"bare-{sync_folder}", uploads, sync_folder=sync_folder)
             group.add(title, name, {"ms": seconds / count * 1000})
+        group.add(title, BARE_CALLS, {"ms": bare_calls(folder / "bare-calls", uploads) / count * 1000})
         for name, make in _new_servers(bench, fleet, number).items():
             bench.attempt(group, title, name, partial(_started, make, partial(_small, first, uploads, more)))
         if "devpi-server" in fleet.peers:
