@@ -28,6 +28,10 @@ class Pace:
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
+    def waiting_at(self, place: bytes) -> int:
+        """How many wait at one place."""
+        return len(self._waiting.get(place, ()))
+
     def call(self, place: bytes, go: Callable[[], None]) -> Callable[[], None]:
         """Have ``go`` called when it is its turn; to be called on the event loop. What is returned takes it back, or does nothing."""
         key = object()

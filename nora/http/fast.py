@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import random
 import secrets
 import time
@@ -150,16 +151,18 @@ class HeldPages:
         if not prepared.admitted(client):
             self._discard(key)
             return False
-        if self._limits is not None and self._limits.take(client):
-            return False
-        self._entries.move_to_end(key)
         descriptor = -1
         if prepared.file is not None:
-            self._files.move_to_end(key)
             try:
                 descriptor = prepared.file.open()
             except OSError:  # none is left: the usual way says so
                 return False
+            self._files.move_to_end(key)
+        if self._limits is not None and self._limits.take(client):
+            if descriptor >= 0:
+                os.close(descriptor)
+            return False
+        self._entries.move_to_end(key)
         request_id = request_id or b"%016x" % random.getrandbits(64)
         head = b"%b%b%b%b" % (prepared.start, request_id, prepared.middle, lasting_end(now))
         prepared.tally.pending += 1

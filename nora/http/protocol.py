@@ -8,9 +8,12 @@ when something last happened. ``tests/unit/http/test_fast_connections.py`` guard
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
+import termios
 import time
+from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -46,7 +49,7 @@ class HeldProtocol(PatientProtocol):
         self._refusals: Refusals = self.app.ctx.refusals
         self._begun, self.origin = False, b""
         self.take_back: Callable[[], None] | None = None
-        self._left = 0
+        self._left = (0, 0)
         self._channel: socket.socket | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -85,6 +88,8 @@ class HeldProtocol(PatientProtocol):
             # Between requests: the one before is over, and Sanic waits for the first byte of the next, or has not begun to.
             (not self._begun if http is None else http.request is None)
             and transport is not None
+            and self._task is not None
+            and not self._task.cancelling()  # then it is closed in a moment, as far as its client knows without an answer
             and not self.recv_buffer
             and len(data) <= MAX_HEAD_BYTES
             # A client that asks and does not read gets its answers the usual way, which waits for it.
@@ -125,18 +130,31 @@ class HeldProtocol(PatientProtocol):
 
     def check_timeouts(self) -> None:
         """Sanic's check, which this connection is not ready for while its last answer is leaving."""
-        left = self._leaving()
-        if left and left != self._left:
+        is_leaving = self.take_back is not None or self._leaving()
+        # The transport, and whoever sends a file, gets on in steps of a megabyte or more: the kernel knows better.
+        if is_leaving and (left := (self._leaving(), self._in_kernel(termios.TIOCOUTQ))) != self._left:
             self._left, self._time = left, time.monotonic()
-        is_leaving = left or self.take_back is not None
         if is_leaving and time.monotonic() - self._time <= min(STALLED_SECONDS, self.response_timeout):
             self._callback_check_timeouts = self.loop.call_later(LEAVING_SECONDS, self.check_timeouts)
             return
         super().check_timeouts()  # type: ignore[no-untyped-call]
 
     def close_if_idle(self) -> bool:
-        """Close the connection if nothing is on its way in either direction; whether it was closed."""
-        return False if self.take_back is not None or self._leaving() else bool(super().close_if_idle())
+        """Close the connection if nothing is on its way in either direction; whether it was closed.
+
+        To close it while something is unread would reset it, and the client would lose what the kernel has not delivered yet.
+        """
+        if self.take_back is not None or self._leaving() or self._in_kernel(termios.FIONREAD):
+            return False
+        return bool(super().close_if_idle())
+
+    def _in_kernel(self, queue: int) -> int:
+        """Bytes that have come and were not read, or have left and were not acknowledged; 0 where the system does not tell."""
+        count = array("i", [0])
+        if self.transport is not None and not self.transport.is_closing():
+            with contextlib.suppress(OSError):
+                fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), queue, count)
+        return count[0]
 
     def _leaving(self) -> int:
         """Bytes of a complete answer that the client has not taken yet."""

@@ -27,6 +27,8 @@ from nora.http.wire import lasting_end, start_bytes
 from nora.lru import BoundedCache
 from nora.rates import place_of
 
+MAX_WAITING = 64
+"""Of one place at a time. While they wait here nobody sees that they leave, and each has a descriptor; the usual way sees it."""
 _NEVER = frozenset(name.encode() for name in (*NEVER, "connection"))
 _NO_ONE = Actor()
 
@@ -82,10 +84,13 @@ class Refusals:
         registry = next((name for path, name in self._places if head.path.startswith(path)), None)
         client = client_address(protocol.conn_info.client_ip, head.forwarded, self._trusted)
         refuse = None if registry is None else self._access.refusal(head.authorization, client)
-        if registry is None or refuse is None or (self._limits is not None and self._limits.take(client)):
+        place = place_of(client)
+        if registry is None or refuse is None or self._access.pace.waiting_at(place) >= MAX_WAITING:
+            return False
+        if self._limits is not None and self._limits.take(client):
             return False
         answer = partial(self._answer, protocol, head, registry, client, refuse, time.perf_counter())
-        protocol.wait_for_answer(self._access.pace.call(place_of(client), answer))
+        protocol.wait_for_answer(self._access.pace.call(place, answer))
         return True
 
     def flush(self) -> None:
@@ -100,6 +105,9 @@ class Refusals:
         token = current_request.set(RequestContext(request_id, address=client))
         try:
             outgoing = error_answer(refuse(), head_only=head.method == "HEAD")
+        except BaseException:
+            protocol.break_off()  # else it would wait for ever
+            raise
         finally:
             current_request.reset(token)
         body = b"" if outgoing.head_only else bytes(outgoing.body or b"")
@@ -132,7 +140,7 @@ def head_of(data: bytes) -> Head | None:
         name, _, raw = field.partition(b":")
         name = name.lower()
         if (values := looked_at.get(name)) is not None:
-            values.append(raw.decode("utf-8", "surrogateescape").strip())
+            values.append(raw.decode("utf-8", "surrogateescape").lstrip())  # as Sanic does
         elif name in _NEVER and not (name == b"connection" and raw.strip().lower() == b"keep-alive"):
             return None
     if len(logins) != 1 or version != b"HTTP/1.1" or not target.isascii() or target.startswith(b"//"):

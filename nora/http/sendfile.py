@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 VISIT_SECONDS = 0.02
 """How long one visit to a thread lasts, give or take a step."""
 STEP_BYTES = 1024 * 1024
+MAX_PAUSE_SECONDS = 1.0
+"""Between two looks whether a client has taken what was written before."""
 MOMENT_MS = 1
 """How long a thread waits for room in a client's buffer: a fast one has some by then, and to ask the event loop takes as long."""
 
@@ -156,6 +158,8 @@ class FileAnswer(Outgoing):
         Raises:
             Broken, OSError: the client is gone, or the file is shorter than it was.
         """
+        if protocol.transport is None or protocol.transport.is_closing():
+            raise Broken("the client is gone")
         await drained(protocol.transport)
         # The loop will not watch the descriptor of a transport for us, but it does watch a duplicate.
         out = os.dup(protocol.transport.get_extra_info("socket").fileno())
@@ -164,14 +168,26 @@ class FileAnswer(Outgoing):
             position = self._start
             while (end := await self._more(protocol, position)) > position:
                 while position < end:
-                    sent = await burst(out, descriptor, position, end - position)
+                    sent = await self._burst(out, descriptor, position, end - position)
                     protocol._time = time.monotonic()
                     position += sent
-                    self.bytes_sent += sent
                     if position < end:
                         await writable(out, protocol)
         finally:
             os.close(out)
+
+    async def _burst(self, out: int, source: int, start: int, count: int) -> int:
+        """:func:`push` in a thread, where a slow disk harms nobody. Never leaves the thread behind with our descriptors."""
+        job = asyncio.get_running_loop().run_in_executor(None, push, out, source, start, count)
+        try:
+            await asyncio.shield(job)
+        finally:
+            while not job.done():  # cancelled, perhaps more than once
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([job])
+            if not job.cancelled() and job.exception() is None:
+                self.bytes_sent += job.result()
+        return job.result()
 
 
 def send_held(protocol: Any, head: bytes, file: HeldFile, descriptor: int, tell: Callable[[int, bool], None]) -> None:
@@ -243,17 +259,6 @@ def push(out: int, source: int, start: int, count: int) -> int:
     return sent
 
 
-async def burst(out: int, source: int, start: int, count: int) -> int:
-    """:func:`push` in a thread, where a slow disk harms nobody. Never leaves the thread behind with our descriptors."""
-    job = asyncio.get_running_loop().run_in_executor(None, push, out, source, start, count)
-    try:
-        return await asyncio.shield(job)
-    except asyncio.CancelledError:
-        await asyncio.wait([job])
-        job.exception()  # looked at, since nobody else will
-        raise
-
-
 async def send_bytes(out: int, data: bytes, protocol: Any) -> None:
     """Write a few bytes to a socket that the loop does not write to now; more follow at once."""
     with socket.socket(fileno=os.dup(out)) as channel:
@@ -285,7 +290,9 @@ def _resolve(ready: asyncio.Future[None]) -> None:
 
 async def drained(transport: Any) -> None:
     """Return when everything written before has left for the kernel, so that our bytes come after it."""
+    pause = 0.001
     while transport.get_write_buffer_size():
         if transport.is_closing():
             raise Broken("the client is gone")
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, MAX_PAUSE_SECONDS)  # many may wait, and for minutes

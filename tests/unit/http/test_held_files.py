@@ -14,6 +14,7 @@ import time
 import pytest
 
 from nora.http import held_files, protocol
+from nora.http.limits import RequestLimits
 from nora.http.protocol import HeldProtocol
 
 MB = 1024 * 1024
@@ -183,6 +184,30 @@ def test_a_slow_client_gets_all_of_it_however_long_it_takes(server, protocols, s
     assert client.is_closed(), "and then it is idle"
 
 
+@pytest.mark.parametrize("target", ["/file/tall", "/page/tall"])
+def test_a_slow_client_is_seen_to_read_however_much_the_kernel_takes_at_once(serving, shelf, monkeypatch, target):
+    monkeypatch.setattr(protocol, "LEAVING_SECONDS", 0.05)
+    monkeypatch.setattr(protocol, "STALLED_SECONDS", 0.4)
+    shelf.put("tall", os.urandom(10 * MB))
+    server = serving(shelf.blueprint, held=shelf.held())
+    server.app.config.update({"KEEP_ALIVE_TIMEOUT": 0.4, "GRACEFUL_TCP_CLOSE_TIMEOUT": 0.1})
+    client = server.connect()
+    for _ in range(2):
+        client.send(head(target))
+        client.answer()
+    client = server.connect(receive_buffer=16 * 1024)
+    client.send(head(target))
+    assert int(client.head()["content-length"]) == 10 * MB
+    got, started = bytearray(), time.monotonic()
+    while time.monotonic() - started < 2.0:
+        got += client.take(8 * 1024)
+        time.sleep(0.02)
+    assert len(got) < MB, "less than the kernel asks for at once"
+    got += client.take(10 * MB - len(got))
+    assert got == shelf.pages["tall"].body
+    assert shelf.made == 2
+
+
 def test_a_client_that_takes_nothing_is_let_go_in_the_end(server, protocols, until, monkeypatch, descriptors):
     before = descriptors()
     monkeypatch.setattr(protocol, "LEAVING_SECONDS", 0.05)
@@ -209,6 +234,55 @@ def test_a_file_on_its_way_at_the_stop_arrives(server, shelf):
     assert client.is_closed()
     server.thread.join(3)
     assert not server.thread.is_alive()
+
+
+@pytest.mark.parametrize("early", [b"", SMALL, FILE], ids=["nothing", "page", "file"])
+def test_a_stop_between_a_file_and_what_was_asked_meanwhile_cuts_nothing(server, shelf, monkeypatch, early):
+    answered = HeldProtocol.answered
+
+    def answered_and_looked_at(self, answer=b""):
+        answered(self, answer)
+        self.close_if_idle()  # as a server that stops does now and then
+
+    monkeypatch.setattr(HeldProtocol, "answered", answered_and_looked_at)
+    client = begun(server)
+    client.send(early)
+    time.sleep(0.02)
+    got = bytearray()
+    while len(got) < 3 * MB:
+        got += client.take(min(8 * 1024, 3 * MB - len(got)))
+    assert got == shelf.pages["tall"].body
+    if early:
+        assert client.answer().status == 200
+    if early != SMALL:  # whose end nobody looked at
+        assert client.is_closed()
+
+
+def test_a_file_that_begins_just_when_its_connection_is_aborted_is_no_error(server, protocols, caplog, until):
+    client = server.connect()
+    client.send(SMALL)
+    client.answer()
+
+    def look():
+        protocols[-1].data_received(FILE)
+        protocols[-1].abort()
+
+    on_loop(server, look)
+    until(lambda: not protocols[-1].connections)
+    assert [record for record in caplog.records if record.levelname in ("ERROR", "WARNING")] == []
+
+
+def test_nothing_begins_on_a_connection_that_is_about_to_be_closed(server, protocols):
+    client = server.connect()
+    client.send(SMALL)
+    client.answer()
+
+    def look():
+        protocols[-1]._task.cancel()  # as a timeout does
+        protocols[-1].data_received(FILE)
+
+    on_loop(server, look)
+    assert client.is_closed()
 
 
 def test_a_stop_does_not_wait_for_ever_for_a_client_that_takes_nothing(serving, shelf, descriptors):
@@ -279,15 +353,33 @@ def test_files_are_bounded_in_number(serving, shelf, descriptors, until, monkeyp
     until(lambda: descriptors() <= before)
 
 
-def test_one_with_no_descriptor_to_spare_goes_the_usual_way(server, shelf, monkeypatch):
+def test_one_with_no_descriptor_to_spare_goes_the_usual_way_and_is_not_counted_here(serving, shelf, monkeypatch):
     def none_left(self):
         raise OSError(errno.EMFILE, "Too many open files")
 
+    limits = RequestLimits(2, clock=lambda: 0.0)
+    client = serving(shelf.blueprint, held=shelf.held(limits=limits)).connect()
+    for _ in range(2):
+        client.ask("GET", "/file/huge")
+    time.sleep(0.05)
     monkeypatch.setattr(held_files.HeldFile, "open", none_left)
-    client = server.connect()
-    client.send(FILE)
-    assert client.answer().body == shelf.pages["tall"].body
-    assert shelf.made == 1
+    assert client.ask("GET", "/file/huge").body == shelf.pages["huge"].body
+    assert shelf.made == 3
+    assert [limits.take("127.0.0.1") > 0 for _ in range(3)] == [False, False, True]
+
+
+def test_what_is_over_a_limit_leaves_no_descriptor_behind(serving, shelf, descriptors):
+    limits = RequestLimits(1, clock=lambda: 0.0)
+    client = serving(shelf.blueprint, held=shelf.held(limits=limits)).connect()
+    for _ in range(3):
+        client.ask("GET", "/file/huge")
+        time.sleep(0.05)
+    before = descriptors()
+    for _ in range(5):
+        client.ask("GET", "/file/huge")
+        time.sleep(0.02)
+    assert descriptors() <= before
+    assert shelf.made == 2 + 5
 
 
 def test_an_error_of_ours_is_told_and_harms_nobody_else(server, shelf, monkeypatch, caplog, cut):

@@ -310,6 +310,34 @@ def test_what_is_over_the_limit_of_requests_goes_the_usual_way_and_counts_once(a
     assert limits.take("127.0.0.1") == 30.0
 
 
+def test_only_so_many_of_one_place_wait_where_nobody_sees_them_leave(access, pace) -> None:
+    refusals, limits = make(access), RequestLimits(60, clock=lambda: 0.0)
+    limited = make(access, limits=limits)
+    assert [refusals.serve(GET, Fake()) for _ in range(module.MAX_WAITING + 2)] == [True] * module.MAX_WAITING + [False] * 2
+    assert not limited.serve(GET, Fake())
+    assert [limits.take("127.0.0.1") for _ in range(61)][-2:] == [0.0, 1.0], "what goes the usual way is counted there"
+
+
+async def test_a_refusal_that_fails_breaks_off_instead_of_waiting_for_ever(access, pace, monkeypatch) -> None:
+    class Broken(Fake):
+        broken = False
+
+        def break_off(self) -> None:
+            self.broken = True
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    loop, errors, connection = asyncio.get_running_loop(), [], Broken()
+    loop.set_exception_handler(lambda _, context: errors.append(context["exception"]))
+    monkeypatch.setattr(module, "error_answer", fail)
+    assert make(access).serve(GET, connection)
+    pace._next()
+    await asyncio.sleep(0)
+    assert connection.broken
+    assert [type(error) for error in errors] == [ZeroDivisionError]
+
+
 def test_where_nobody_is_over_a_limit_no_head_is_looked_at(monkeypatch) -> None:
     monkeypatch.setattr(module, "head_of", pytest.fail)
     assert make(Access(True, Rules(), [Users()])).serve(GET, Fake()) is False

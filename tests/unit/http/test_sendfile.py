@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -11,6 +12,7 @@ import pytest
 
 from nora.api import UpstreamUnavailable
 from nora.http import sendfile as module
+from nora.http.held_files import HeldFile
 from nora.http.sendfile import read_fully
 from nora.http.wire import Broken
 
@@ -289,6 +291,54 @@ def test_a_client_that_leaves_lets_go_of_everything(serve_source, source, until,
 
 
 # Reading
+
+
+async def test_a_visit_to_a_thread_is_over_before_its_descriptors_are_closed(monkeypatch):
+    gate, seen = threading.Event(), []
+    read, write = os.pipe()
+
+    def push(out, source, start, count):
+        gate.wait(5)
+        os.fstat(out)
+        seen.append(out)
+        return 7
+
+    async def work(answer):
+        try:
+            await answer._burst(write, read, 0, 9)
+        finally:
+            os.close(write)
+
+    monkeypatch.setattr(module, "push", push)
+    answer = module.FileAnswer(200, [], HeldFile(read, 9), 0, 9)
+    task = asyncio.create_task(work(answer))
+    for _ in range(3):
+        await asyncio.sleep(0.02)
+        task.cancel()
+    await asyncio.sleep(0.02)
+    assert not task.done()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (seen, answer.bytes_sent) == ([write], 7), "what was sent counts"
+    os.close(read)
+
+
+async def test_who_waits_for_a_client_to_take_what_was_written_looks_less_and_less_often():
+    class Full:
+        looks = 0
+
+        def get_write_buffer_size(self):
+            self.looks += 1
+            return 1
+
+        def is_closing(self):
+            return False
+
+    transport = Full()
+    with suppress(TimeoutError):
+        await asyncio.wait_for(module.drained(transport), 0.6)
+    assert transport.looks <= 11
 
 
 def test_reading_is_exact_or_an_error(tmp_path):
