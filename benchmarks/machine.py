@@ -9,7 +9,7 @@ import re
 import subprocess
 import time
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 
@@ -24,16 +24,23 @@ def describe(command: str, folder: Path, *, wrk: str, nginx: str) -> dict[str, s
     return {
         "Date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "Command": f"`{command}`",
-        "Nora": f"{version('nora-registry')}, commit {_commit()}",
+        "Nora": f"{_version('nora-registry')}, commit {_commit()}",
         "Machine": f"{os.cpu_count()} processors ({_processor()}), {memory_gib:.0f} GiB, {platform.system()} {platform.release()}",
         "Disk": f"{_file_system(folder)}, {disk_sync_ms(folder):.1f} ms for a write of 4 KB with fsync",
         "Load before the run": load_average(),
-        "Python": f"{platform.python_version()}, {', '.join(f'{name} {version(name)}' for name in LIBRARIES)}",
+        "Python": f"{platform.python_version()}, {', '.join(f'{name} {_version(name)}' for name in LIBRARIES)}",
         "Load generator": _first_line([wrk, "-v"])
         if wrk
         else "not installed: wrk; the slower one of benchmarks/loads.py instead",
         "nginx": _first_line([nginx, "-v"]) if nginx else "not installed",
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def load_average() -> str:

@@ -216,6 +216,7 @@ def _access(
         return Access(False, Rules(), ())
     users = HtpasswdFile(settings.auth.htpasswd_file)
     stack.callback(users.close)
+    users.problems()  # read now: whoever starts the server looks at the log, and whoever cannot log in does not
     open_to_all = open_registries(
         settings.auth.anonymous_read, {each.name: each.config.anonymous_read for each in settings.registries}
     )

@@ -170,7 +170,7 @@ class HtpasswdFile:
         self._was_refusing = False
         log.info("htpasswd file read", extra={"path": self._path, "users": len(self._users.hashes)})
         for problem in self._users.problems:
-            log.warning("htpasswd line is of no use", extra={"problem": problem})
+            log.warning("htpasswd file has a problem", extra={"problem": problem})
         for warning in self._users.warnings:
             log.warning("htpasswd line is weak", extra={"warning": warning})
 
@@ -224,6 +224,7 @@ def _parse(content: bytes, label: str) -> _Users:
                 what, fix = found.warning
                 warnings.append(f"{start} has {what} for user {name!r}; {fix}")
     if not hashes:
+        problems.append(f"{label} names no user that can log in; add one with htpasswd -B")
         return _Users(problems=tuple(problems))
     dearest = max(hashes.values(), key=lambda found: found.effort)
     decoy = dataclasses.replace(dearest, text=decoy_of(dearest.text))

@@ -10,14 +10,18 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 
 import click
 
+from nora.api import Invalid
 from nora.audit.entry import Entry
 from nora.audit.file import FOLDER
 from nora.audit.read import AuditReader, Found, Wanted, time_of
 from nora.cli.serve import settings_and_plugins
+from nora.config.sources import unknown
+from nora.config.webhooks import ACTIONS
 from nora.store.directory import DirectoryStore
 
 LOOK_MILLISECONDS = 300
@@ -28,11 +32,20 @@ def wanted(actions: Iterable[str], since: str | None, until: str | None, **filte
     """What the options ask for; ``filters`` are further fields of :class:`nora.audit.read.Wanted`.
 
     Raises:
-        Invalid: a time is none.
+        Invalid: a time, an action or an address is none.
     """
     now = time.time()
+    actions = frozenset(actions)
+    problems = [f"--action: {unknown('action', action, ACTIONS)}" for action in sorted(actions - {*ACTIONS, "dropped"})]
+    if address := filters.get("address"):
+        try:
+            ip_address(address)
+        except ValueError:
+            problems.append(f"--address: {address} is no IP address")
+    if problems:
+        raise Invalid(*problems)
     return Wanted(
-        actions=frozenset(actions) or None,
+        actions=actions or None,
         since=None if since is None else time_of(since, now),
         until=None if until is None else time_of(until, now),
         **filters,

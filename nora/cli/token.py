@@ -13,7 +13,7 @@ from typing import Any
 import click
 import msgspec
 
-from nora.api import Right
+from nora.api import Invalid, Right
 from nora.audit.entry import TokenChange
 from nora.audit.file import write_now
 from nora.auth.record import DEFAULT_RIGHTS, shown, token_id
@@ -56,6 +56,8 @@ def create(config: str | None, overrides: Mapping[str, str], wanted: Wanted) -> 
         NoraError: what is wanted makes no sense, or there is no storage, or no room in it.
     """
     settings = _settings(config, overrides)
+    if ":" in wanted.user:
+        raise Invalid("--user: no name of a user has a colon, since Basic authentication could not tell it from the password")
 
     async def work() -> None:
         async with _opened(settings) as tokens:

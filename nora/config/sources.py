@@ -65,7 +65,7 @@ def read_file(config_path: str | None, environ: Mapping[str, str], cwd: Path) ->
 
 def _parse(label: str, text: str) -> Mapping[str, Any]:
     try:
-        return tomlkit.parse(text).unwrap()
+        return tomlkit.parse(f"{text}\n").unwrap()  # without a last line end it complains about characters that are not there
     except (TOMLKitError, ValueError, RecursionError) as error:
         line, column = getattr(error, "line", None), getattr(error, "col", None)
         reason = str(error).removesuffix(f" at line {line} col {column}")

@@ -15,13 +15,13 @@ from urllib.parse import unquote_to_bytes
 from sanic.request import Request
 
 from nora import metrics
-from nora.api import Actor, Content, Forbidden, NotFound, Right, TooLarge, TooManyRequests
+from nora.api import Actor, Content, Forbidden, NoraError, NotFound, Right, TooLarge, TooManyRequests
 from nora.api.routes import Handler, Route
 from nora.auth.access import Access
 from nora.context import Reliance, RequestContext, current_request
 from nora.http.answers import answer_with
 from nora.http.body import check_chunk_header
-from nora.http.errors import error_answer
+from nora.http.errors import error_answer, reason_of
 from nora.http.fast import HeldPages
 from nora.http.forwarded import Network, client_address
 from nora.http.heads import REQUEST_ID
@@ -92,6 +92,8 @@ class Dispatcher:
             raise
         except Exception as error:
             outgoing = error_answer(error, head_only=is_head(request))
+            if isinstance(error, NoraError) and request.method not in _SAFE_METHODS:
+                outgoing.reason = reason_of(error)
         actor = current_request.get().actor
         current_request.reset(token)
         outgoing.fields.append(("x-request-id", request_id))

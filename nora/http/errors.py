@@ -44,6 +44,8 @@ STATUSES: dict[type[NoraError], int] = {
     UpstreamTimeout: 504,
 }
 MAX_TEXT = 2000
+MAX_REASON = 400
+"""Characters of a reason phrase: some clients and proxies take no longer lines."""
 
 
 def status_of(error: NoraError) -> int:
@@ -71,6 +73,16 @@ def error_answer(error: BaseException, *, head_only: bool) -> Outgoing:
         log.error("unexpected error", exc_info=error)
         status, text = 500, "internal error; the server's log tells more under this request id"
     return plain(status, text, fields, head_only=head_only)
+
+
+def reason_of(error: NoraError) -> str:
+    """An error's text as a reason phrase: clients such as twine show that, and not the body (RFC 9112 4 allows any text).
+
+    >>> reason_of(Forbidden("\u00fcber-1.0.tar.gz: the project is archived"))
+    '?ber-1.0.tar.gz: the project is archived'
+    """
+    text = str(error)[:MAX_REASON]
+    return "".join(c if " " <= c <= "~" else "?" for c in text)
 
 
 def plain(status: int, text: str, fields: list[tuple[str, str]], *, head_only: bool) -> Outgoing:

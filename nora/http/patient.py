@@ -10,6 +10,8 @@ from typing import Any
 from sanic.http.constants import Stage
 from sanic.server.protocols.http_protocol import HttpProtocol
 
+from nora.http.strict import HANDSHAKE
+
 
 class PatientProtocol(HttpProtocol):
     """Sanic's protocol, to which each byte of a head is a sign of life; here the whole head is one wait of ``REQUEST_TIMEOUT``."""
@@ -22,6 +24,8 @@ class PatientProtocol(HttpProtocol):
 
     def data_received(self, data: bytes) -> None:
         """See :class:`asyncio.Protocol`."""
+        if data.startswith(HANDSHAKE) and (self._http is None or self._http.stage is Stage.IDLE):
+            data = HANDSHAKE + b" / HTTP/1.1\r\n\r\n"  # a head that is refused at once, in place of one that never ends
         within_head = self._http is not None and self._http.stage is Stage.REQUEST
         since = self._time
         super().data_received(data)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 
+HANDSHAKE = b"\x16\x03"
+"""How a client begins that wants to speak encrypted (RFC 8446 5.1), and then waits."""
+
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 # RFC 9112 3: one space each, and of the target's characters none that a reader could take for the line's end.
 _LINE = re.compile(_TOKEN + rb" [^\x00-\x20\x7f]+ HTTP/1\.([01])\Z")
@@ -33,6 +36,8 @@ def head_problem(head: bytes) -> str | None:
     """
     line, *fields = head.split(b"\r\n")
     if (version := _LINE.match(line)) is None:
+        if line.startswith(HANDSHAKE):
+            return "this port is not encrypted; use http:// in place of https://"
         return "the request line is not well-formed"
     hosts = lengths = codings = 0
     for field in fields:

@@ -61,14 +61,14 @@ def _at(second: int) -> tuple[int, str, bytes]:
     return _date
 
 
-def head_bytes(status: int, fields: Fields, *, keep_alive: bool) -> bytes:
+def head_bytes(status: int, fields: Fields, *, keep_alive: bool, reason: str = "") -> bytes:
     """Status line and fields, the empty line included. Line breaks inside values are removed."""
-    return start_bytes(status, fields) + _end(http_date(), "keep-alive" if keep_alive else "close").encode()
+    return start_bytes(status, fields, reason) + _end(http_date(), "keep-alive" if keep_alive else "close").encode()
 
 
-def start_bytes(status: int, fields: Fields) -> bytes:
-    """The part of :func:`head_bytes` that does not change with time and connection."""
-    lines = [_STATUS_LINES.get(status) or f"HTTP/1.1 {status} Status\r\n"]
+def start_bytes(status: int, fields: Fields, reason: str = "") -> bytes:
+    """The part of :func:`head_bytes` that does not change with time and connection. ``reason`` is of a status line, else the usual one."""
+    lines = [f"HTTP/1.1 {status} {reason}\r\n" if reason else _STATUS_LINES.get(status) or f"HTTP/1.1 {status} Status\r\n"]
     lines += [f"{name}: {value.translate(_FORBIDDEN)}\r\n" for name, value in fields]
     return "".join(lines).encode("utf-8", "surrogateescape")
 
@@ -87,6 +87,7 @@ class Outgoing(BaseHTTPResponse):
     Attributes:
         fields: Response fields, without Date, Connection and Content-Length or Transfer-Encoding.
         content_length: Length of the body in bytes; ``None`` if it has none by its nature or none is known.
+        reason: Reason phrase, printable ASCII; "" is the usual one of the status.
         bytes_sent: Of the body, after :meth:`send`.
         broken: Whether the body was broken off.
         standing: How long what it was made of stands, a page or a file, if that is known.
@@ -107,6 +108,7 @@ class Outgoing(BaseHTTPResponse):
         self.body = body
         self.content_length = len(body) if content_length is None else content_length
         self.head_only = head_only
+        self.reason = ""
         self.bytes_sent = 0
         self.broken = False
         self.standing: Standing | None = None
@@ -138,7 +140,7 @@ class Outgoing(BaseHTTPResponse):
 
     async def transmit(self, stream: Any) -> None:
         """Write head and body."""
-        head = head_bytes(self.status, self.framed(stream), keep_alive=stream.keep_alive)
+        head = head_bytes(self.status, self.framed(stream), keep_alive=stream.keep_alive, reason=self.reason)
         body = b"" if self.head_only or self.status in BODILESS else self.body or b""
         await write(stream, head, body)
         self.bytes_sent = len(body)

@@ -141,7 +141,8 @@ class Files:
         if blob is None or blob.size != file.size:
             if blob is not None:
                 await blob.aclose()
-            raise RuntimeError(f"hosted file {file.name} is damaged: blob {sha256} is missing or not {file.size} bytes long")
+            log.error("hosted file is damaged", extra={"file": file.name, "blob": sha256, "bytes": file.size})
+            raise NoraError(f"{file.name} is damaged in the storage; nora verify tells more")
         return Content(file.name, blob, etag=sha256)
 
     async def _open_held(self, project: str, file: File) -> Content | None:

@@ -105,7 +105,7 @@ class DirectoryStore:
             cls.check_format(root)
             return cls(root)
         except (OSError, msgspec.MsgspecError) as error:
-            raise StoreError(f"{root}: cannot be used as storage: {error}") from error
+            raise StoreError(f"{root}: cannot be used as storage: {getattr(error, 'strerror', None) or error}") from error
 
     @staticmethod
     def check_format(root: Path) -> None:

@@ -86,6 +86,7 @@ PROJECT = "/api/v1/registries/pypi/projects/demo"
 # By registry ("" is the host), method and rule. The expected statuses of who has logged in and has the right, and of who has it elsewhere.
 ROWS: dict[tuple[str, str, str], Row] = {
     ("pypi", "GET", "/simple/"): Row("/simple/", 200, 200),
+    ("pypi", "GET", "/"): Row("/", 301, 301),
     ("pypi", "GET", "/simple"): Row("/simple", 301, 301),
     ("pypi", "GET", "/simple/<project>/"): Row("/simple/demo/", 200, 404),
     ("pypi", "GET", "/simple/<project>"): Row("/simple/demo", 301, 301),

@@ -48,7 +48,7 @@ def test_twine_uploads_and_pip_and_uv_install(clients: Any, tmp_path: Path, dist
 def test_twine_is_told_why_other_content_is_refused(clients: Any, tmp_path: Path, dist: Path) -> None:
     first = write(dist, make_wheel("demo", "1.0"))
     with LiveServer(tmp_path / "store", HOSTED_ONLY) as server:
-        arguments = ("upload", "--disable-progress-bar", "--verbose", *CREDENTIALS, "--repository-url", f"{server.url}/simple/")
+        arguments = ("upload", "--disable-progress-bar", *CREDENTIALS, "--repository-url", f"{server.url}/simple/")
         assert clients.tool("twine", *arguments, *first).status == 0
         other = write(dist, make_wheel("demo", "1.0", size=100))
         done = clients.tool("twine", *arguments, *other)

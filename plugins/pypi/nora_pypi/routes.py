@@ -37,6 +37,7 @@ def blueprint(registry: Registry[Any]) -> RegistryBlueprint:
     pages, uploads = Pages(registry), Uploads(registry)
     bp.read("/simple/")(pages.projects)
     bp.read("/simple")(pages.projects_without_slash)
+    bp.read("/")(pages.root)
     bp.read("/simple/<project>/")(pages.project)
     bp.read("/simple/<project>")(pages.project_without_slash)
     bp.read("/simple/<project>/<filename>")(pages.file)
@@ -59,6 +60,10 @@ class Pages:
         chosen = _representation(request)
         render = projects_json if chosen is Representation.JSON else partial(projects_html, base=self._base)
         return await self._registry.projects_page(chosen.value, render, vary=VARY)
+
+    async def root(self, request: Request) -> HTTPResponse:
+        """Whoever opens the registry's own address wants to see what is there."""
+        return _redirect(request, "simple/")
 
     async def projects_without_slash(self, request: Request) -> HTTPResponse:
         """NAME-6."""

@@ -105,6 +105,12 @@ def test_other_spellings_lead_to_the_page_in_one_hop(site: httpx.Client, asked: 
     assert "format=" in kept.headers["location"]
 
 
+@pytest.mark.parametrize(("asked", "target"), [("/", "simple/"), ("/?format=text/html", "simple/?format=text/html")])
+def test_the_registrys_own_address_leads_to_what_is_there(site: httpx.Client, asked: str, target: str) -> None:
+    answer = site.get(asked)
+    assert (answer.status_code, answer.headers["location"]) == (301, target)
+
+
 @pytest.mark.parametrize(
     "path", ["/simple//evil.example/", "/simple/..%2f..%2fetc/", "/simple/a%0d%0ab", "/simple/%ff/", "/simple/-x/"]
 )

@@ -155,8 +155,8 @@ async def test_a_name_that_is_no_utf8_is_named_by_its_line(users: HtpasswdFile, 
 
 
 async def test_the_fix_is_named() -> None:
-    problems = htpasswd._parse(b"bob:{SHA}abc\n", "users.htpasswd").problems
-    said = "users.htpasswd: line 1 has plain text or a kind of hash that is not taken for user 'bob'; set the password again with htpasswd -B"
+    problems = htpasswd._parse(ALICE.encode() + b"bob:{SHA}abc\n", "users.htpasswd").problems
+    said = "users.htpasswd: line 2 has plain text or a kind of hash that is not taken for user 'bob'; set the password again with htpasswd -B"
     assert problems == (said,)
 
 
@@ -317,7 +317,7 @@ async def test_texts_that_have_no_utf8_are_refused(users: HtpasswdFile, path: Pa
 
 async def test_an_empty_file_lets_nobody_in(users: HtpasswdFile, path: Path) -> None:  # AUTH-9
     path.write_text("")
-    assert users.problems() == ()
+    assert users.problems() == ("users.htpasswd names no user that can log in; add one with htpasswd -B",)
     assert await users.authenticate("", "") is None
     assert await users.authenticate("alice", "secret") is None
 
@@ -582,7 +582,7 @@ async def test_neither_logs_nor_problems_show_hashes(
     path.write_text(ALICE + "bob:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\ncarol:{SSHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n")
     await users.authenticate("alice", "secret")
     shown = " ".join(repr(vars(record)) for record in caplog.records)
-    assert "htpasswd line is of no use" in shown
+    assert "htpasswd file has a problem" in shown
     assert "htpasswd line is weak" in shown
     for text in ("$2b$", "W6ph5", "secret"):
         assert text not in shown

@@ -16,6 +16,7 @@ from nora.audit.entry import Entry, line_of
 from nora.audit.file import AuditFile
 from nora.cli import audit as command
 from nora.cli.audit import shown, wanted
+from nora.config.webhooks import ACTIONS
 from nora.store.directory import StoreError
 
 YANK = Entry(
@@ -125,6 +126,24 @@ def test_a_time_that_is_none_is_told():
         wanted((), since="soon", until=None)
     with pytest.raises(Invalid, match="'late' is no time"):
         wanted((), since=None, until="late")
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"actions": ("login_failed",)}, "--action: unknown action; did you mean login-failed?"),
+        ({"actions": ("foo",)}, "--action: unknown action; known are "),
+        ({"address": "zz"}, "--address: zz is no IP address"),
+    ],
+)
+def test_what_no_entry_can_have_is_told(options, problem):
+    with pytest.raises(Invalid) as raised:
+        wanted(**{"actions": (), "since": None, "until": None, **options})
+    assert problem in str(raised.value)
+
+
+def test_every_action_and_address_can_be_asked_for():
+    assert wanted(("dropped", *ACTIONS), since=None, until=None, address="::1").actions == {"dropped", *ACTIONS}
 
 
 def test_damaged_lines_are_told_beside_what_is_shown(run, add, storage):

@@ -84,6 +84,7 @@ def test_a_broken_link_or_directory_is_not_taken_for_no_configuration(problems: 
         ("[server]\nport = \n", "config.toml: line 2, column 8: Unexpected character"),
         ("[server\n", "config.toml: line 1, column "),
         ("a", "config.toml: line 1, column "),
+        ("garbage =", "config.toml: line 1, column 10: Unexpected character: '\\n'"),
         ("[server]\nport = 1\nport = 2\n", 'config.toml: line 3, column 9: Key "port" already exists'),
         ("[server]\nx = 1\n[server.x]\ny = 1\n", 'config.toml: line 3, column 10: Key "x" already exists'),
         ("a = " + "[" * 5000, "config.toml: line 1, column "),

@@ -13,7 +13,7 @@ from sanic.compat import Header
 from sanic.exceptions import Forbidden as SanicForbidden
 from sanic.response import text
 
-from nora.api import Actor, Content, Invalid, NotFound, RegistryBlueprint, UpstreamUnavailable
+from nora.api import Actor, AlreadyExists, Content, Invalid, NotFound, RegistryBlueprint, UpstreamUnavailable
 from nora.auth.access import Access, Rules
 from nora.context import current_request
 from nora.http.dispatch import MAX_BUFFERED_BODY, Dispatcher, decode_parameter
@@ -325,6 +325,24 @@ def test_requests_that_are_none_are_logged_and_break_nothing(serving, blueprint,
     client.send(b"\x16\x03\x01 nonsense\r\n\r\n")
     assert client.answer().status == 400
     until(lambda: any(record.name == "nora.access" for record in caplog.records))
+
+
+@pytest.mark.parametrize(
+    ("method", "line"),
+    [("PUT", b"HTTP/1.1 409 x: already exists with other content; is taken\r\n"), ("GET", b"HTTP/1.1 409 Conflict")],
+)
+def test_a_refused_change_has_its_reason_in_the_status_line_since_some_clients_show_nothing_else(serving, method, line):
+    made = RegistryBlueprint()
+
+    async def refuse(request):
+        raise AlreadyExists("x", "is taken")
+
+    made.read("/x")(refuse)
+    made.write("/x", methods=["PUT"])(refuse)
+    client = serving(made).connect()
+    client.request(method, "/x")
+    client.fill()
+    assert client.buffer.startswith(line)
 
 
 def test_a_broken_answer_says_so_in_its_line(serving, source, caplog, until):

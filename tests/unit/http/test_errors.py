@@ -25,7 +25,7 @@ from nora.api import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from nora.http.errors import STATUSES, error_answer, plain, status_of
+from nora.http.errors import MAX_REASON, STATUSES, error_answer, plain, reason_of, status_of
 
 URL = "https://index.example/simple/x/"
 
@@ -152,3 +152,11 @@ def test_a_text_is_one_clean_line(text, line):
 def test_a_text_is_short_and_can_be_written_whatever_it_holds():
     assert len(plain(400, "é" * 100_000, [], head_only=False).body) < 10_000
     assert plain(400, "a\ud800b", [], head_only=False).body.endswith(b"\n")
+
+
+def test_a_reason_phrase_is_one_line_of_ascii_and_not_too_long():
+    text = reason_of(Invalid("a\r\nSet-Cookie: b", "\u00fc\x7f", "c" * 1000))
+    assert text.startswith("a??Set-Cookie: b")
+    assert len(text) == MAX_REASON
+    assert text.isascii()
+    assert text.isprintable()

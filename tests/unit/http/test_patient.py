@@ -62,3 +62,17 @@ def test_a_head_in_pieces_is_answered(serving, impatient, blueprint):
         client.send(piece)
         time.sleep(0.02)
     assert client.answer().status == 200
+
+
+@pytest.mark.parametrize("served", [0, 1])
+@pytest.mark.parametrize("held", [True, False])
+def test_a_client_that_wants_to_speak_encrypted_is_told_at_once(serving, shelf, blueprint, served, held):
+    client = serving(blueprint, held=shelf.held() if held else None).connect()
+    for _ in range(served):
+        assert client.ask("GET", "/page").status == 200
+    started = time.monotonic()
+    client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500))
+    answer = client.answer()
+    assert (answer.status, answer.body) == (400, b"this port is not encrypted; use http:// in place of https://\n")
+    assert client.is_closed()
+    assert time.monotonic() - started < 5

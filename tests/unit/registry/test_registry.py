@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from nora.api import Actor, Forbidden, Invalid, Listing, NotFound, ProjectNames, Right, TooLarge
+from nora.api import Actor, Forbidden, Invalid, Listing, NoraError, NotFound, ProjectNames, Right, TooLarge
 from nora.context import NO_REQUEST, RequestContext, current_request
 from nora.rights import Grant, Grants
 from nora.store.directory import TICK_NS
@@ -93,7 +93,7 @@ async def test_a_hosted_file_whose_blob_is_damaged_is_our_error_and_never_half_a
     path.unlink()
     if damage is not None:
         path.write_bytes(damage)
-    with pytest.raises(RuntimeError, match="is damaged"):
+    with pytest.raises(NoraError, match="is damaged"):
         await registry.open("x", "x-1")
     assert open_files() == []
 
