@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 import click
 
-from nora.auth.htpasswd import HtpasswdFile
 from nora.cli.serve import settings_and_plugins
 from nora.compose import host
 
@@ -26,8 +25,7 @@ def run(config: str | None, overrides: Mapping[str, str]) -> None:
             pass
 
     asyncio.run(compose())
-    users = HtpasswdFile(settings.auth.htpasswd_file).problems() if settings.auth.enabled else ()
-    for warning in (*settings.warnings, *users):
+    for warning in settings.warnings:
         click.echo(f"nora: warning: {warning}", err=True)
     for registry in settings.registries:
         click.echo(f"{registry.name}: format {registry.format} at {registry.path}")
