@@ -152,8 +152,11 @@ def _versions(listing: Listing) -> list[str]:
     """All versions: the upstream's own list as it is, then those that only files tell, each once by PEP 440."""
     # The public index lists some versions in two spellings (0.12.1, 0.12.01): what it says is passed on.
     versions = dict.fromkeys(_texts(listing.extra.get("versions")))
+    untold = {file.version for file in listing.files}.difference(versions, [""])
+    if not untold:
+        return list(versions)
     known: set[Version | str] = {parse_version(version) or version for version in versions}
-    for version in sorted({file.version for file in listing.files if file.version}, key=_order):
+    for version in sorted(untold, key=_order):
         if (parsed := parse_version(version) or version) not in known:
             known.add(parsed)
             versions[version] = None
@@ -166,30 +169,29 @@ def _order(version: str) -> tuple[bool, Version, str]:
 
 
 def _file_json(file: File, base: str, secure_base: str) -> dict[str, Any]:
-    name = file.name
+    # Thousands of them make a page, so what is read twice is kept.
+    name, extra, sidecars, foreign = file.name, file.extra, file.sidecars, file.url is not None
     link = name if _UNRESERVED.fullmatch(name) else quote(name, safe="")
-    hashes = file.digests if file.url is not None else _installable(file.digests)
+    hashes = file.digests if foreign else _installable(file.digests)
     entry: dict[str, Any] = {"filename": name, "url": base + link, "hashes": hashes}
-    if file.size is not None:
-        entry["size"] = file.size
-    if file.published is not None:
-        entry["upload-time"] = file.published
-    if file.yanked is not False:
-        entry["yanked"] = file.yanked or True  # YANK-4
-    metadata = file.sidecars.get(METADATA)
-    if metadata is not None:
+    if (size := file.size) is not None:
+        entry["size"] = size
+    if (published := file.published) is not None:
+        entry["upload-time"] = published
+    if (yanked := file.yanked) is not False:
+        entry["yanked"] = yanked or True  # YANK-4
+    if (metadata := sidecars.get(METADATA)) is not None:
         entry["core-metadata"] = metadata.digests or True
-    elif file.extra.get("core-metadata") is False:
+    elif extra.get("core-metadata") is False:
         entry["core-metadata"] = False
     if (signed := _signed(file)) is not None:
         entry["gpg-sig"] = signed
-    if PROVENANCE in file.sidecars:
+    if PROVENANCE in sidecars:
         if secure_base:
             entry["provenance"] = f"{secure_base}{link}{PROVENANCE}"  # PROV-1
-    elif file.extra.get("provenance", "") is None:
+    elif extra.get("provenance", "") is None:
         entry["provenance"] = None
-    foreign = file.url is not None
-    for key, value in file.extra.items():
+    for key, value in extra.items():
         if key not in _FILE_KEYS and (foreign or _is_our_own(key)):
             entry[key] = value  # noqa: PERF403 - a comprehension would build another dict for every file
     return entry
