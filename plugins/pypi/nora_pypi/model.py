@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -77,6 +77,22 @@ class Links:
                 if above in self._above:
                     return self._above[above] + rest
         return urljoin_or_none(self._base, link)
+
+    def resolve_all_clean(self, links: Sequence[str]) -> Sequence[str | None]:
+        """:meth:`resolve_clean` of each. Most begin alike, and then this is asked once for all of them."""
+        first, lines = links[0], "\n" + "\n".join(links)  # there is no line end in any of them
+        if first.startswith(("https://", "http://")):
+            origin = first[: first.find("/", 8) + 1]
+            if origin and _is_origin(origin[:-1]) and lines.count(f"\n{origin}") == len(links):
+                return links
+        else:
+            above = first[: len(first) - len(first.lstrip("./"))]
+            if above in self._above and lines.count(f"\n{above}") == len(links):
+                rests = lines.replace(f"\n{above}", "\n")
+                if not any(odd in rests for odd in (":", "//", "/.", "\n.", "\n/")):
+                    prefix = self._above[above]
+                    return [prefix + rest for rest in rests[1:].split("\n")]
+        return [self.resolve_clean(link) for link in links]
 
 
 def urljoin_or_none(base: str, link: str) -> str | None:

@@ -114,7 +114,7 @@ class _Proven:
     """What is true of every file of a batch, so that it need not be asked of each.
 
     Attributes:
-        names: Of nothing but ASCII letters, digits and ``_.+!-``.
+        names: Such that :func:`is_listable` says yes.
         links: Not empty, and clean as :meth:`Links.resolve_clean` wants them.
         digests: A single one, which is a sha256; of announced metadata, too.
         times: As the standard writes them, if there are any.
@@ -131,7 +131,7 @@ class _Proven:
         hashes = [entry.hashes for entry in batch if entry.hashes is not None]
         announced = [said for entry in batch if type(said := entry.core_metadata) is dict]
         return cls(
-            names=_all_of(_PLAIN, [entry.filename for entry in batch]),
+            names=_are_usual([entry.filename for entry in batch]),
             links="" not in links and _all_of(CLEAN_IN_LINKS, links),
             digests=len(hashes) == len(batch) and _are_lone_sha256(hashes + announced),
             times=_are_times([entry.upload_time for entry in batch if entry.upload_time is not None]),
@@ -142,6 +142,18 @@ def _all_of(characters: bytes, texts: list[str]) -> bool:
     """Whether texts have no other characters. A tenth of what matching each with a regular expression costs."""
     joined = "".join(texts)
     return joined.isascii() and not joined.encode().translate(None, characters)
+
+
+def _are_usual(names: list[str]) -> bool:
+    """Whether all are of plain characters, and otherwise, too, as nearly all names are."""
+    lines = "\n" + "\n".join(names) + "\n"
+    return (
+        _all_of(_PLAIN, names)
+        and "\n." not in lines
+        and "\n\n" not in lines
+        and sum(lines.count(f"{suffix}\n") for suffix in _USUAL_SUFFIXES) == len(names)
+        and max(map(len, names)) <= _LONGEST_USUAL_NAME
+    )
 
 
 def _are_lone_sha256(said: Sequence[dict[str, str]]) -> bool:
@@ -169,13 +181,17 @@ class _Versions:
     def __init__(self, project: NormalizedName) -> None:
         self._project = project
         self._known: dict[str, str] = {}
+        self._beginning, self._version = "/", ""  # of the wheel before; no name begins so
 
     def of(self, name: str) -> str:
         """The version, "" when it cannot be told."""
+        if name.startswith(self._beginning) and name.endswith(".whl"):
+            return self._version
         end_of_name = name.find("-")
         end_of_version = name.find("-", end_of_name + 1)
         beginning = name[: end_of_version + 1]  # "" if there is no end
         if (version := self._known.get(beginning)) is not None and name.endswith(".whl"):
+            self._beginning, self._version = beginning, version
             return version
         version = version_of(name, self._project)
         if beginning and name.endswith(".whl") and normalize(name[:end_of_name]) == self._project:
@@ -184,12 +200,13 @@ class _Versions:
 
 
 def _files(batch: Sequence[Entry], proven: _Proven, links: Links, versions: _Versions) -> Iterator[File]:
-    for entry in batch:
-        name, link = entry.filename, entry.url
-        if not ((proven.names and _is_usual(name)) or is_listable(name)):
+    said = [entry.url for entry in batch]
+    urls = links.resolve_all_clean(said) if proven.links else list(map(links.resolve, said))
+    for entry, url in zip(batch, urls, strict=True):
+        name = entry.filename
+        if not (proven.names or is_listable(name)):
             continue
-        url = links.resolve_clean(link) if proven.links else links.resolve(link)
-        if url is None or not (proven.links or link.partition("#")[0].strip()):  # the page itself is no file
+        if url is None or not (proven.links or entry.url.partition("#")[0].strip()):  # the page itself is no file
             continue
         size, published, hashes = entry.size, entry.upload_time, entry.hashes
         extra: dict[str, Any] = {}
@@ -215,8 +232,3 @@ def _files(batch: Sequence[Entry], proven: _Proven, links: Links, versions: _Ver
             sidecars=sidecars,
             extra=extra,
         )
-
-
-def _is_usual(name: str) -> bool:
-    """Whether a name of plain characters is one that :func:`is_listable` says yes to; most are, the others are asked there."""
-    return name.endswith(_USUAL_SUFFIXES) and not name.startswith(".") and len(name) <= _LONGEST_USUAL_NAME

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from packaging.version import Version
 
 from nora.api import File, Listing, ProjectNames
@@ -49,6 +50,7 @@ _FILE_KEYS = frozenset(
     }
 )
 _STANDARD_EXTRA = frozenset({"requires-python"})
+_ENTRY_KEYS = _FILE_KEYS | _STANDARD_EXTRA
 _KNOWN_ATTRIBUTES = frozenset(
     {
         *("data-requires-python", "data-yanked", "data-core-metadata", "data-dist-info-metadata"),
@@ -75,7 +77,9 @@ def project_json(listing: Listing, base: str, secure_base: str = "") -> bytes:
     parts = [msgspec.json.encode(page)[:-1], b',"files":[']
     files = _offered(listing)
     for start in range(0, len(files), _BATCH_FILES):
-        entries = [_file_json(file, base, secure_base) for file in files[start : start + _BATCH_FILES]]
+        batch = files[start : start + _BATCH_FILES]
+        plain = _UNRESERVED.fullmatch("".join([file.name for file in batch])) is not None
+        entries = [_file_json(file, base, secure_base, plain) for file in batch]
         parts += [b"," if start else b"", msgspec.json.encode(entries)[1:-1]]
     parts.append(b"]")
     rest: dict[str, Any] = {}
@@ -168,33 +172,53 @@ def _order(version: str) -> tuple[bool, Version, str]:
     return parsed is not None, parsed or Version("0"), version
 
 
-def _file_json(file: File, base: str, secure_base: str) -> dict[str, Any]:
+class _Entry(msgspec.Struct, rename="kebab", gc=False):
+    """One file of a JSON page; what is unset is not there."""
+
+    filename: str
+    url: str
+    hashes: Mapping[str, str]
+    size: int | UnsetType = UNSET
+    upload_time: str | UnsetType = UNSET
+    yanked: bool | str | UnsetType = UNSET
+    core_metadata: Mapping[str, str] | bool | UnsetType = UNSET
+    gpg_sig: bool | UnsetType = UNSET
+    provenance: str | UnsetType | None = UNSET
+    requires_python: Any = UNSET
+
+
+def _file_json(file: File, base: str, secure_base: str, plain: bool) -> _Entry | dict[str, Any]:
+    """``plain``: nothing of the name is to be encoded."""
     # Thousands of them make a page, so what is read twice is kept.
     name, extra, sidecars, foreign = file.name, file.extra, file.sidecars, file.url is not None
-    link = name if _UNRESERVED.fullmatch(name) else quote(name, safe="")
-    hashes = file.digests if foreign else _installable(file.digests)
-    entry: dict[str, Any] = {"filename": name, "url": base + link, "hashes": hashes}
-    if (size := file.size) is not None:
-        entry["size"] = size
-    if (published := file.published) is not None:
-        entry["upload-time"] = published
-    if (yanked := file.yanked) is not False:
-        entry["yanked"] = yanked or True  # YANK-4
-    if (metadata := sidecars.get(METADATA)) is not None:
-        entry["core-metadata"] = metadata.digests or True
-    elif extra.get("core-metadata") is False:
-        entry["core-metadata"] = False
-    if (signed := _signed(file)) is not None:
-        entry["gpg-sig"] = signed
+    link = name if plain else quote(name, safe="")
+    size, published, yanked, metadata = file.size, file.published, file.yanked, sidecars.get(METADATA)
+    provenance: str | UnsetType | None = UNSET
     if PROVENANCE in sidecars:
         if secure_base:
-            entry["provenance"] = f"{secure_base}{link}{PROVENANCE}"  # PROV-1
+            provenance = f"{secure_base}{link}{PROVENANCE}"  # PROV-1
     elif extra.get("provenance", "") is None:
-        entry["provenance"] = None
-    for key, value in extra.items():
-        if key not in _FILE_KEYS and (foreign or _is_our_own(key)):
-            entry[key] = value  # noqa: PERF403 - a comprehension would build another dict for every file
-    return entry
+        provenance = None
+    if metadata is not None:
+        announced: Mapping[str, str] | bool | UnsetType = metadata.digests or True
+    else:
+        announced = False if extra.get("core-metadata") is False else UNSET
+    entry = _Entry(
+        name,
+        base + link,
+        file.digests if foreign else _installable(file.digests),
+        UNSET if size is None else size,
+        UNSET if published is None else published,
+        UNSET if yanked is False else yanked or True,  # YANK-4
+        announced,
+        _signed(file),
+        provenance,
+        extra.get("requires-python", UNSET),
+    )
+    if not extra or extra.keys() <= _ENTRY_KEYS:
+        return entry
+    others = {key: value for key, value in extra.items() if key not in _ENTRY_KEYS and (foreign or _is_our_own(key))}
+    return {**msgspec.to_builtins(entry), **others}
 
 
 def _installable(digests: Mapping[str, str]) -> dict[str, str]:
@@ -207,10 +231,10 @@ def _is_our_own(key: str) -> bool:
     return key in _STANDARD_EXTRA or key.startswith("_")
 
 
-def _signed(file: File) -> bool | None:
+def _signed(file: File) -> bool | UnsetType:
     if SIGNATURE in file.sidecars:
         return True
-    return False if file.extra.get("gpg-sig") is False else None
+    return False if file.extra.get("gpg-sig") is False else UNSET
 
 
 def _file_html(file: File, prefix: str, secure_prefix: str) -> str:
@@ -227,7 +251,7 @@ def _file_html(file: File, prefix: str, secure_prefix: str) -> str:
     if (metadata := file.sidecars.get(METADATA)) is not None:
         announced = _strongest(metadata.digests) or "true"
         attributes += f' data-core-metadata="{announced}" data-dist-info-metadata="{announced}"'  # META-3
-    if (signed := _signed(file)) is not None:
+    if (signed := _signed(file)) is not UNSET:
         attributes += f' data-gpg-sig="{str(signed).lower()}"'
     if secure_prefix and PROVENANCE in file.sidecars:
         attributes += f' data-provenance="{secure_prefix}{link}{PROVENANCE}"'  # PROV-1

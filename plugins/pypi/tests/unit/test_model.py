@@ -225,3 +225,43 @@ def test_other_major_versions_are_refused(version: str) -> None:  # VER-6
         check_version(version, PAGE)
     assert caught.value.url == PAGE
     assert len(str(caught.value)) < 200
+
+
+PIECES = (
+    "../",
+    "./",
+    "/",
+    "//",
+    "..",
+    ".",
+    "a.whl",
+    "b-1.0.tar.gz",
+    "files/",
+    "x/.y",
+    ":",
+    "https://index.example/",
+    "http://other.example:80/",
+    "ftp:",
+)
+
+
+@given(
+    st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=4).map("".join), min_size=1, max_size=6),
+    st.sampled_from(PIECES),
+)
+def test_links_of_a_page_are_resolved_together_as_one_by_one(links: list[str], beginning: str) -> None:
+    resolver = Links(PAGE)
+    for together in (links, [beginning + link for link in links]):
+        assert list(resolver.resolve_all_clean(together)) == [resolver.resolve_clean(link) for link in together]
+
+
+@pytest.mark.parametrize("beginning", ["", "../../files/ab/", "https://files.example/", "/files/"])
+@pytest.mark.parametrize(
+    "odd", ["x", "../x", "./x", "/x", "a//x", "a/../x", "a/.x", "a:x", "https://other.example/x", "http://[/x", "a//../b"]
+)
+def test_one_odd_link_among_many_is_resolved_as_by_itself(beginning: str, odd: str) -> None:
+    resolver = Links(PAGE)
+    links = [f"{beginning}a-{number}.zip" for number in range(20)]
+    links[7] = beginning + odd
+    links[9] = odd
+    assert list(resolver.resolve_all_clean(links)) == [resolver.resolve_clean(link) for link in links]

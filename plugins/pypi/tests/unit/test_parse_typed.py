@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nora.api import Document, Listing, UpstreamInvalid
 from nora_pypi import parse_json, parse_typed
+from nora_pypi.model import is_listable
 
 URL = "https://index.example/simple/foo-bar/"
 CORPUS = Path(__file__).parent.parent / "corpus"
@@ -138,3 +139,37 @@ def test_what_is_odd_in_one_file_costs_no_other_file_anything() -> None:
 def test_a_page_as_the_public_index_writes_it_is_of_the_usual_types() -> None:
     listed = page(WHEEL, **{"versions": ["1.0"], "project-status": {"status": "active"}, "alternate-locations": []})
     assert parse_typed.decode(listed) is not None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".whl",
+        ".tar.gz",
+        ".x.whl",
+        "x.zip",
+        "x.WHL",
+        "a/b.whl",
+        "\u00fc.whl",
+        "x.whl\nb.whl",
+        "x" * 252 + ".whl",
+        "x.metadata",
+    ],
+)
+def test_names_that_are_not_usual_are_looked_at(name: str) -> None:
+    usual = ["a-1.0.tar.gz", "b-1.0-py3-none-any.whl"]
+    assert parse_typed._are_usual(usual)
+    assert not parse_typed._are_usual([*usual, name])
+    assert not parse_typed._are_usual([name, *usual])
+
+
+@given(
+    st.lists(
+        st.text("ab.-/\n", max_size=6).flatmap(lambda text: st.sampled_from([text, text + ".whl", text + ".tar.gz"])),
+        min_size=1,
+    )
+)
+def test_usual_names_are_all_listable(names: list[str]) -> None:
+    if parse_typed._are_usual(names):
+        assert all(map(is_listable, names))
