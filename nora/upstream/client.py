@@ -157,19 +157,17 @@ class UpstreamClient:
         return UpstreamResponse(response.status_code, str(response.url), _fields(response), body)
 
     async def _whole_body(self, upstream: Upstream, response: httpx.Response, max_bytes: int) -> bytes:
-        shown = shown_url(response.url)
-        problem = UpstreamInvalid(shown, f"the document is larger than {max_bytes} bytes")
-        if (_content_length(response) or 0) > max_bytes:
-            raise problem
-        encoding = response.headers.get("content-encoding", "")
-        try:
-            return await self._bodies.collect(upstream.url, UpstreamStream(response).chunks(), encoding, max_bytes)
-        except OverflowError:
-            pass
-        except UndecodableBody as error:
-            problem = UpstreamInvalid(shown, str(error))
+        problem = f"the document is larger than {max_bytes} bytes"
+        if (_content_length(response) or 0) <= max_bytes:
+            encoding = response.headers.get("content-encoding", "")
+            try:
+                return await self._bodies.collect(upstream.url, UpstreamStream(response).chunks(), encoding, max_bytes)
+            except OverflowError:
+                pass
+            except UndecodableBody as error:
+                problem = str(error)
         # Not within the handlers: such errors are remembered for a while, and the context of one keeps all that was decoded.
-        raise problem
+        raise UpstreamInvalid(shown_url(response.url), problem)
 
     @asynccontextmanager
     async def stream(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import threading
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator
 
@@ -30,6 +31,22 @@ async def test_bodies_come_whole_and_decoded() -> None:
     assert await bodies.collect("a", pieces(packed[:9], packed[9:]), "gzip", LIMIT) == text
     with pytest.raises(UndecodableBody):
         await bodies.collect("a", pieces(b"text"), "gzip", LIMIT)
+
+
+async def test_a_body_in_tiny_pieces_takes_little_more_than_itself() -> None:
+    body = bytes(range(256)) * 1000
+
+    async def tiny() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 2):
+            yield body[start : start + 2]
+
+    tracemalloc.start()
+    try:
+        assert await WholeBodies().collect("a", tiny(), "", LIMIT) == body
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * len(body)
 
 
 @pytest.mark.parametrize("size", [LIMIT + 1, 3 * LIMIT])
