@@ -66,13 +66,15 @@ class Owned:
         if self.pins:
             return tuple(map(self.completed, files))
         suffixes = {reader.suffix for reader in self.source.readers}
-        # Of what a modern index says nothing is missing.
-        return tuple(
-            [
-                file if file.published is not None and suffixes <= file.sidecars.keys() else self.completed(file)
-                for file in files
-            ]
-        )
+        # Of what a modern index says nothing is missing; and a look at one suffix takes a fifth of the time of one at several.
+        if len(suffixes) == 1:
+            (suffix,) = suffixes
+            lacking = [file.published is None or suffix not in file.sidecars for file in files]
+        else:
+            lacking = [file.published is None or not suffixes <= file.sidecars.keys() for file in files]
+        if True not in lacking:
+            return tuple(files)
+        return tuple([self.completed(file) if lacks else file for file, lacks in zip(files, lacking, strict=True)])
 
     def _sidecars(self, file: File) -> dict[str, Sidecar]:
         readers = self.source.readers
