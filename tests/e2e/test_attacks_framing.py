@@ -201,6 +201,6 @@ def test_an_upgrade_is_not_taken_up(server: LiveServer, statuses: Any) -> None:
 
 def test_a_tunnel_is_not_opened(server: LiveServer, statuses: Any) -> None:
     # CWE-441: the server is no proxy, whatever form the address has.
-    for line in (b"CONNECT 127.0.0.1:22 HTTP/1.1", b"GET http://127.0.0.1:22/ HTTP/1.1", b"GET ftp://127.0.0.1/ HTTP/1.1"):
+    for line in (b"CONNECT 127.0.0.1:22 HTTP/1.1", b"GET http://127.0.0.1:22/x HTTP/1.1", b"GET ftp://127.0.0.1/x HTTP/1.1"):
         answered, _ = statuses(server, line + b"\r\nHost: 127.0.0.1:22\r\n\r\n")
         assert all(400 <= status < 500 for status in answered[:1]), answered
