@@ -41,7 +41,7 @@ def wanted(actions: Iterable[str], since: str | None, until: str | None, **filte
         try:
             ip_address(address)
         except ValueError:
-            problems.append(f"--address: {address} is no IP address")
+            problems.append(f"--address: {address} is no IP address; give one such as 192.0.2.1")
     if problems:
         raise Invalid(*problems)
     return Wanted(

@@ -57,7 +57,9 @@ def create(config: str | None, overrides: Mapping[str, str], wanted: Wanted) -> 
     """
     settings = _settings(config, overrides)
     if ":" in wanted.user:
-        raise Invalid("--user: no name of a user has a colon, since Basic authentication could not tell it from the password")
+        raise Invalid(
+            "--user: no user's name has a colon, which ends it in Basic authentication; give the name as it is in the htpasswd file"
+        )
 
     async def work() -> None:
         async with _opened(settings) as tokens:

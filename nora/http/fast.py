@@ -206,11 +206,13 @@ class HeldPages:
         bodiless = outgoing.head_only or outgoing.status in BODILESS
         body = b"" if bodiless else outgoing.whole()
         origin = self.origin(request.ip, request.transport)
-        # Files are encrypted piece by piece, the usual way.
-        file = outgoing.held_file() if body is None and SECURE not in origin else None
-        if (body is None and file is None) or len(body or b"") > (
-            MAX_SECURE_BODY_BYTES if SECURE in origin else MAX_BODY_BYTES
-        ):
+        file: HeldFile | None = None
+        if body is None:
+            # Files are encrypted piece by piece, the usual way.
+            if SECURE in origin or (file := outgoing.held_file()) is None:
+                return
+            body = b""
+        elif len(body) > (MAX_SECURE_BODY_BYTES if SECURE in origin else MAX_BODY_BYTES):
             return
         *fields, (name, _) = outgoing.fields
         assert name == "x-request-id"
@@ -222,10 +224,10 @@ class HeldPages:
             tally = self._tallies[kind] = Tally(*kind)
         key = self._key_of(head, origin)
         weight = len(key) + len(start) + len(middle) + ENTRY_BYTES
-        told = Told(request.method, request.path, outgoing.status, file.size if file else len(body or b""), registry, actor)
+        told = Told(request.method, request.path, outgoing.status, len(body) if file is None else file.size, registry, actor)
         named = request.headers.getall("x-forwarded-for", []) if PROXIED in origin else ()
         client = forwarded_address(named, self._trusted) or ""
-        self._put(key, Prepared(start, middle, body or b"", file, weight, standing, admitted, tally, told, client))
+        self._put(key, Prepared(start, middle, body, file, weight, standing, admitted, tally, told, client))
 
     def origin(self, peer: str, transport: Any) -> bytes:
         """What the same head may mean something else by: whether a trusted proxy sends it, and whether it was encrypted."""

@@ -1,4 +1,4 @@
-"""Sanic's connections, with a bound for the time that a head may take, however it dribbles (slowloris, CWE-400).
+"""Sanic's connections, with a bound for the time that a head may take, however it dribbles (slowloris, CWE-400), or if it never can come.
 
 This relies on two things of Sanic's that are not documented: ``_time`` is when something last happened, ``_http`` the request cycle. ``tests/unit/http/test_patient.py`` guards it.
 """

@@ -49,8 +49,7 @@ _FILE_KEYS = frozenset(
         *("core-metadata", "dist-info-metadata", "data-dist-info-metadata", "gpg-sig", "provenance"),
     }
 )
-_STANDARD_EXTRA = frozenset({"requires-python"})
-_ENTRY_KEYS = _FILE_KEYS | _STANDARD_EXTRA
+_ENTRY_KEYS = _FILE_KEYS | {"requires-python"}
 _KNOWN_ATTRIBUTES = frozenset(
     {
         *("data-requires-python", "data-yanked", "data-core-metadata", "data-dist-info-metadata"),
@@ -217,18 +216,14 @@ def _file_json(file: File, base: str, secure_base: str, plain: bool) -> _Entry |
     )
     if not extra or extra.keys() <= _ENTRY_KEYS:
         return entry
-    others = {key: value for key, value in extra.items() if key not in _ENTRY_KEYS and (foreign or _is_our_own(key))}
+    # JSON-15: of what hosted files have, standards leave to us what begins so.
+    others = {key: value for key, value in extra.items() if key not in _ENTRY_KEYS and (foreign or key.startswith("_"))}
     return {**msgspec.to_builtins(entry), **others}
 
 
 def _installable(digests: Mapping[str, str]) -> dict[str, str]:
     """The digests by algorithms that every hashlib has (HTML-7): pip fails on others. An upstream's are passed on as they are."""
     return {name: digest for name, digest in digests.items() if name in algorithms_guaranteed}
-
-
-def _is_our_own(key: str) -> bool:
-    """Whether a key of a hosted file's ``extra`` belongs on pages: what a standard knows or leaves to us (JSON-15)."""
-    return key in _STANDARD_EXTRA or key.startswith("_")
 
 
 def _signed(file: File) -> bool | UnsetType:

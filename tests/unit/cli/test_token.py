@@ -112,7 +112,7 @@ def test_a_token_is_made_as_it_is_wanted(run, storage):
     [
         (Wanted(""), "a user's name has 1 to 200 printable characters"),
         (Wanted("\udcff"), "a user's name has 1 to 200 printable characters"),
-        (Wanted("a:b"), "no name of a user has a colon"),
+        (Wanted("a:b"), "no user's name has a colon"),
         (Wanted("alice", note="a\nb"), "a note is one line of at most 200 printable characters"),
         (Wanted("alice", registries=("Py",)), "'Py' is no pattern of names"),
         (Wanted("alice", projects=("Team_A",)), "'Team_A' is no pattern of names: use a-z, 0-9"),

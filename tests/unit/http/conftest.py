@@ -25,6 +25,7 @@ from nora.context import Standing, current_request
 from nora.http.app import Mount, Readiness, build_app
 from nora.http.dispatch import Dispatcher
 from nora.http.fast import HeldPages
+from nora.http.protocol import HeldProtocol
 from nora.http.runner import listening_socket, serve
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -194,6 +195,14 @@ class Server:
         self.thread = threading.Thread(target=run, daemon=True)
         self.thread.start()
         assert self._started.wait(10)
+
+    def on_loop(self, look: Callable[[], Any]) -> Any:
+        """What ``look()`` gives on the server's own thread."""
+
+        async def run() -> Any:
+            return look()
+
+        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(5)
 
     def connect(self, **options: Any) -> Connection:
         self._connections.append(Connection(self.port, **options))
@@ -428,6 +437,20 @@ def serving(loop_kind) -> Iterator[Callable[..., Server]]:
     yield start
     for server in servers:
         server.close()
+
+
+@pytest.fixture
+def protocols(monkeypatch) -> list[HeldProtocol]:
+    """The server's side of connections, in order."""
+    seen: list[HeldProtocol] = []
+    made = HeldProtocol.connection_made
+
+    def connection_made(self: HeldProtocol, transport: Any) -> None:
+        made(self, transport)
+        seen.append(self)
+
+    monkeypatch.setattr(HeldProtocol, "connection_made", connection_made)
+    return seen
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from sanic.response import text
 from nora.http import protocol
 from nora.http.fast import HeldPages
 from nora.http.heads import MAX_HEAD_BYTES
-from nora.http.protocol import HeldProtocol
 
 MB = 1024 * 1024
 SMALL = b"GET /page/small HTTP/1.1\r\nHost: nora.example\r\n\r\n"
@@ -45,29 +44,6 @@ def server(serving, shelf, until):
     until(lambda: len(made.app.ctx.held_pages) == 3)
     shelf.made = 0
     return made
-
-
-@pytest.fixture
-def protocols(monkeypatch):
-    """The server's side of connections, in order."""
-    seen: list[HeldProtocol] = []
-    made = HeldProtocol.connection_made
-
-    def connection_made(self, transport):
-        made(self, transport)
-        seen.append(self)
-
-    monkeypatch.setattr(HeldProtocol, "connection_made", connection_made)
-    return seen
-
-
-def on_loop(server, look):
-    """What ``look()`` gives on the server's own thread."""
-
-    async def run():
-        return look()
-
-    return asyncio.run_coroutine_threadsafe(run(), server.loop).result(5)
 
 
 def packets(client) -> None:
@@ -260,7 +236,7 @@ def test_a_client_that_asks_and_does_not_read_fills_no_memory(server, protocols)
         time.sleep(0.002)
     time.sleep(0.2)
     # One answer that was begun, and a piece of the next.
-    assert on_loop(server, protocols[0].transport.get_write_buffer_size) < 3 * MB
+    assert server.on_loop(protocols[0].transport.get_write_buffer_size) < 3 * MB
     size = len(server.app.ctx.held_pages._entries[HUGE].body)
     for _ in range(60):
         assert len(client.answer().body) == size
@@ -280,7 +256,7 @@ def test_a_slow_client_gets_all_of_it_however_long_it_takes(server, protocols, m
         got += len(client.sock.recv(8 * 1024))
         time.sleep(0.02)
     assert got < length - 200_000, "it was not slow"
-    assert on_loop(server, protocols[0].transport.get_write_buffer_size) > 0, "nothing was left to be cut off"
+    assert server.on_loop(protocols[0].transport.get_write_buffer_size) > 0, "nothing was left to be cut off"
     while got < length:
         data = client.sock.recv(MB)
         assert data, f"cut at {got} of {length} bytes"
@@ -429,7 +405,7 @@ def test_nothing_is_served_from_the_cache_once_the_server_stops(server, shelf):
     other.answer()
     client.send(HUGE)
     client.head()
-    on_loop(server, held.close)
+    server.on_loop(held.close)
     gate.set()
     other.send(SMALL)
     assert other.answer().body == b"small page\n"
@@ -477,7 +453,7 @@ def test_sanics_undocumented_parts_are_still_there(server, protocols):
         http = protocol._http
         return http.request, http.stage, bytes(protocol.recv_buffer), protocol._time <= time.monotonic(), protocol.http is http
 
-    assert on_loop(server, look) == (None, Stage.IDLE, b"", True, True)
+    assert server.on_loop(look) == (None, Stage.IDLE, b"", True, True)
     assert protocol.response_timeout == server.app.config.RESPONSE_TIMEOUT
     client.ask("GET", "/page/missing")
-    assert on_loop(server, look) == (None, Stage.IDLE, b"", True, True)
+    assert server.on_loop(look) == (None, Stage.IDLE, b"", True, True)

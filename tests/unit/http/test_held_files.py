@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import logging
 import os
@@ -45,27 +44,6 @@ def server(serving, shelf):
     client.close()
     shelf.made = 0
     return made
-
-
-@pytest.fixture
-def protocols(monkeypatch):
-    """The server's side of connections, in order."""
-    seen: list[HeldProtocol] = []
-    made = HeldProtocol.connection_made
-
-    def connection_made(self, transport):
-        made(self, transport)
-        seen.append(self)
-
-    monkeypatch.setattr(HeldProtocol, "connection_made", connection_made)
-    return seen
-
-
-def on_loop(server, look):
-    async def run():
-        return look()
-
-    return asyncio.run_coroutine_threadsafe(run(), server.loop).result(5)
 
 
 def begun(server, **options):
@@ -267,7 +245,7 @@ def test_a_file_that_begins_just_when_its_connection_is_aborted_is_no_error(serv
         protocols[-1].data_received(FILE)
         protocols[-1].abort()
 
-    on_loop(server, look)
+    server.on_loop(look)
     until(lambda: not protocols[-1].connections)
     assert [record for record in caplog.records if record.levelname in ("ERROR", "WARNING")] == []
 
@@ -281,7 +259,7 @@ def test_nothing_begins_on_a_connection_that_is_about_to_be_closed(server, proto
         protocols[-1]._task.cancel()  # as a timeout does
         protocols[-1].data_received(FILE)
 
-    on_loop(server, look)
+    server.on_loop(look)
     assert client.is_closed()
 
 
@@ -325,7 +303,7 @@ def test_a_file_that_nobody_asks_for_is_closed(server, until, monkeypatch, descr
     (file,) = held._files.values()
     before = descriptors()
     monkeypatch.setattr("nora.http.fast.IDLE_SECONDS", 0.3)
-    on_loop(server, held._close_idle_files)
+    server.on_loop(held._close_idle_files)
     while time.monotonic() < now + 0.6:
         client = server.connect()
         client.send(FILE)
